@@ -1,0 +1,179 @@
+"""What an operator can set, read once from the environment.
+
+Each variable may also be given as ``NAME_FILE``, the path of a file that holds the value, so that
+passwords need not stand in a process's environment. A wrong value stops the start with a sentence
+(:class:`ConfigurationError`) instead of a stack trace.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Role = Literal["web", "dispatcher", "beat", "system", "pools", "worker", "manage"]
+QUEUES = ("critical", "normal", "batch")
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the message names it and says what it takes."""
+
+
+class Environment(BaseSettings):
+    """Every setting of the server, by the name of its environment variable (see README, Settings)."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, frozen=True)
+
+    database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/name")
+    redis_url: str = Field(description="Redis or Valkey for channels and cache")
+    broker_url: str = Field(default="", description="Celery broker; REDIS_URL when left out")
+
+    secret_key: str = Field(alias="SWITCHYARD_SECRET_KEY", min_length=32)
+    encryption_keys: str = Field(default="", alias="SWITCHYARD_ENCRYPTION_KEYS")
+    allowed_hosts: str = Field(default="localhost,127.0.0.1,[::1]", alias="SWITCHYARD_ALLOWED_HOSTS")
+    public_url: str = Field(default="http://127.0.0.1:8000", alias="SWITCHYARD_PUBLIC_URL")
+    role: Role = Field(default="manage", alias="SWITCHYARD_ROLE")
+    state: Path = Field(default=Path(".switchyard"), alias="SWITCHYARD_STATE")
+    log_format: Literal["json", "console"] = Field(default="json", alias="SWITCHYARD_LOG_FORMAT")
+    log_level: str = Field(default="INFO", alias="SWITCHYARD_LOG_LEVEL")
+
+    workspaces: Path | None = Field(default=None, alias="SWITCHYARD_WORKSPACES")
+    pools: str = Field(default="critical=2,normal=2,batch=2", alias="SWITCHYARD_POOLS")
+    isolation: Literal["auto", "full", "container", "process"] = Field(
+        default="auto", alias="SWITCHYARD_ISOLATION"
+    )
+    isolation_minimum: Literal["full", "container", "process"] = Field(
+        default="process", alias="SWITCHYARD_ISOLATION_MINIMUM"
+    )
+    sandbox_paths: str = Field(default="", alias="SWITCHYARD_SANDBOX_PATHS")
+    git_file_roots: str = Field(default="", alias="SWITCHYARD_GIT_FILE_ROOTS")
+    egress_allow: str = Field(default="", alias="SWITCHYARD_EGRESS_ALLOW")
+    test_task_types: bool = Field(default=False, alias="SWITCHYARD_TEST_TASK_TYPES")
+    fault_points: str = Field(default="", alias="SWITCHYARD_FAULT_POINTS")
+    maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
+    max_body_bytes: int = Field(default=1024 * 1024, alias="SWITCHYARD_MAX_BODY", ge=1024)
+
+    lease: float = Field(default=45, alias="SWITCHYARD_LEASE", ge=1)
+    heartbeat: float = Field(default=10, alias="SWITCHYARD_HEARTBEAT", gt=0)
+    dispatch_timeout: float = Field(default=15, alias="SWITCHYARD_DISPATCH_TIMEOUT", ge=0.5)
+    cancel_grace: float = Field(default=10, alias="SWITCHYARD_CANCEL_GRACE", ge=0)
+    drain: float = Field(default=60, alias="SWITCHYARD_DRAIN", ge=0)
+    upload_deadline: float = Field(default=3600, alias="SWITCHYARD_UPLOAD_DEADLINE", gt=0)
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql_only(cls, value: str) -> str:
+        if not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql:// (Switchyard runs on PostgreSQL only)")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_only(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in _parts(value, ","):
+            ipaddress.ip_network(part)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Environment:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError(
+                "SWITCHYARD_HEARTBEAT must be at most half of SWITCHYARD_LEASE, or one late "
+                "renewal would lose the run"
+            )
+        if self.fault_points and not self.test_task_types:
+            raise ValueError(
+                "SWITCHYARD_FAULT_POINTS is for tests: it needs SWITCHYARD_TEST_TASK_TYPES=1"
+            )
+        self.pool_slots  # noqa: B018 - parsing it is the check
+        return self
+
+    @cached_property
+    def broker(self) -> str:
+        """The broker's URL, in the form that kombu reads (``unix://`` becomes ``redis+socket://``)."""
+        url = self.broker_url or self.redis_url
+        return re.sub(r"^unix://", "redis+socket://", url)
+
+    @cached_property
+    def pool_slots(self) -> dict[str, int]:
+        """Queue name to the number of worker slots that this machine gives it."""
+        slots: dict[str, int] = {}
+        for part in _parts(self.pools, ","):
+            name, _, count = part.partition("=")
+            if name not in QUEUES or not count.isascii() or not count.isdigit() or int(count) > 256:
+                raise ValueError(
+                    "SWITCHYARD_POOLS takes queue=slots pairs, such as critical=2,normal=4,batch=1"
+                )
+            slots[name] = int(count)
+        return slots
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        """Host names that the web process answers to."""
+        return _parts(self.allowed_hosts, ",")
+
+    @cached_property
+    def toolchains(self) -> tuple[Path, ...]:
+        """Directories that handlers may read and execute (``SWITCHYARD_SANDBOX_PATHS``)."""
+        return tuple(Path(part) for part in _parts(self.sandbox_paths, os.pathsep))
+
+    @cached_property
+    def git_roots(self) -> tuple[Path, ...]:
+        """Directories below which ``file:`` sources are allowed (``SWITCHYARD_GIT_FILE_ROOTS``)."""
+        return tuple(Path(part) for part in _parts(self.git_file_roots, os.pathsep))
+
+    @cached_property
+    def workspace_root(self) -> Path:
+        """Where runs get their private directories."""
+        return self.workspaces or self.state / "workspaces"
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def read_environment() -> Environment:
+    """Read and check all settings.
+
+    Raises:
+        ConfigurationError: naming each variable that is missing or wrong.
+    """
+    _read_files()
+    try:
+        return Environment()
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = str(item["loc"][0]).upper() if item["loc"] else ""
+            told = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {told}" if name else told)
+        raise ConfigurationError("Wrong settings. " + "; ".join(lines)) from None
+
+
+def _read_files() -> None:
+    """Turn each ``NAME_FILE`` of ours into ``NAME``; the file's last newline is not part of it."""
+    known = {
+        (field.alias or name).upper() for name, field in Environment.model_fields.items()
+    }
+    for name in known:
+        path = os.environ.get(f"{name}_FILE")
+        if path and name not in os.environ:
+            try:
+                os.environ[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{name}_FILE: cannot read {path} ({error.strerror})"
+                ) from None

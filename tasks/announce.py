@@ -1,0 +1,87 @@
+"""Telling whoever watches that a task has new events, after they are stored.
+
+An announcement is a doorbell: it names the task and its newest number, and listeners read the rows
+again from the database. Losing one delays a watcher by its next poll and costs nothing else, so it
+is never waited for longer than :data:`TIMEOUT_SECONDS` and never raises.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import cache
+
+import redis
+import structlog
+from channels_redis.serializers import registry
+from django.conf import settings
+from django.db import transaction
+
+TIMEOUT_SECONDS = 0.2
+PAUSE_SECONDS = 1.0
+"""After a failure nothing is tried for this long: a frozen Redis must not slow every commit."""
+
+log = structlog.get_logger(__name__)
+
+
+def task_group(task_id: uuid.UUID | str) -> str:
+    """Return the channel group of one task's watchers; built from ids only, never from input."""
+    return f"task-{uuid.UUID(str(task_id)).hex}"
+
+
+def tenant_group(tenant_id: int) -> str:
+    """Return the channel group of one tenant's feed."""
+    return f"tenant-{int(tenant_id)}"
+
+
+def announce_on_commit(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
+    """Announce event ``seq`` of a task once the current transaction is committed."""
+    transaction.on_commit(lambda: _announcer().send(task_id, tenant_id, seq), robust=True)
+
+
+def announce(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
+    """Announce event ``seq`` of a task now; it must be committed."""
+    _announcer().send(task_id, tenant_id, seq)
+
+
+class _Announcer:
+    """A synchronous publisher for the channel layer, with one connection per process.
+
+    The layer's own ``group_send`` needs an event loop and, called from a short-lived child, opens a
+    connection per call; its wire format (a serialised message published to the group's channel) is
+    two lines.
+    """
+
+    def __init__(self) -> None:
+        config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
+        self._prefix = config["prefix"]
+        self._serializer = registry.get_serializer(
+            "msgpack", symmetric_encryption_keys=config["symmetric_encryption_keys"]
+        )
+        self._redis = redis.Redis.from_url(
+            config["hosts"][0],
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry_on_timeout=False,
+        )
+        self._paused_until = 0.0
+
+    def send(self, task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
+        if time.monotonic() < self._paused_until:
+            return
+        message = self._serializer.serialize(
+            {"type": "task.event", "task": str(task_id), "seq": seq}
+        )
+        try:
+            pipeline = self._redis.pipeline(transaction=False)
+            for group in (task_group(task_id), tenant_group(tenant_id)):
+                pipeline.publish(f"{self._prefix}__group__{group}", message)
+            pipeline.execute()
+        except redis.RedisError as error:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            log.info("announcement_lost", task=str(task_id), error=str(error))
+
+
+@cache
+def _announcer() -> _Announcer:
+    return _Announcer()

@@ -1,0 +1,32 @@
+"""The tables of tasks: what a user sees (task, run, event, log), and what dispatching needs.
+
+Wide and lasting: :class:`Task`, :class:`Run`, :class:`Event`, :class:`LogChunk`. Narrow and hot,
+deleted as work moves on: :class:`Ready`, :class:`Inflight`, :class:`Later`, :class:`Parked`.
+Every change locks in one order, which rules deadlocks out: task rows by ``ordinal``, then ready,
+inflight, later and parked rows, then backlog counters.
+"""
+
+from __future__ import annotations
+
+from tasks.models.dispatching import Backlog, Inflight, Lane, Later, Leader, Parked, Ready
+from tasks.models.history import Event, LogChunk
+from tasks.models.run import Run
+from tasks.models.task import Dependency, Task
+from tasks.models.workers import TaskType, Worker
+
+__all__ = [
+    "Backlog",
+    "Dependency",
+    "Event",
+    "Inflight",
+    "Lane",
+    "Later",
+    "Leader",
+    "LogChunk",
+    "Parked",
+    "Ready",
+    "Run",
+    "Task",
+    "TaskType",
+    "Worker",
+]

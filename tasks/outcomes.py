@@ -1,0 +1,138 @@
+"""What becomes of a task when one of its runs ends: plain rules, no Django, no database.
+
+The one place that decides between *try again* and *that was it*. Everything that can end a run (the
+supervisor, the reaper, a planned stop) describes the end as an :class:`Outcome`, and
+:func:`decide` turns it into a :class:`Decision`. DESIGN §4 is the table behind it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.states import MAX_CRASHES, MAX_LOSSES, Reason, RunStatus, Status
+
+MESSAGE_LIMIT = 4000
+"""An error's message is cut to this many characters; the whole text is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    ``error`` is ``{code, message, type?, detail?}`` or None. ``retry`` overrides the policy: False
+    forbids a retry, True asks for one, None leaves it to the policy. ``crashed`` means that the
+    run took its own supervisor down while the rest of the machine lived.
+    """
+
+    status: RunStatus
+    error: dict[str, Any] | None = None
+    result: Any = None
+    retry: bool | None = None
+    crashed: bool = False
+    checkpointed: bool = False
+    exit_code: int | None = None
+    signal: str | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    wall_seconds: float | None = None
+    log_bytes: int = 0
+    log_lines: int = 0
+    log_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What of a task counts for the decision."""
+
+    cancel_requested: bool
+    idempotent: bool
+    max_retries: int
+    retry: dict[str, float]
+    failures: int
+    losses: int
+    crashes: int
+    on_loss: str = "retry"
+    on_shutdown: str = "requeue"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The task's next status, why, and which counter the run adds to.
+
+    ``delay`` is in seconds and belongs to ``retry_wait``.
+    """
+
+    status: Status
+    reason: Reason | str | None = None
+    counts: tuple[str, ...] = field(default=())
+    delay: float = 0.0
+
+
+def decide(outcome: Outcome, task: TaskFacts) -> Decision:
+    """Return what becomes of the task; after a cancel there is never a retry."""
+    if outcome.status is RunStatus.COMPLETED:
+        return Decision(Status.COMPLETED)
+    if outcome.status is RunStatus.CANCELLED:
+        return Decision(Status.CANCELLED, Reason.USER_CANCELLED)
+    if outcome.status is RunStatus.LOST:
+        return _after_loss(outcome, task)
+    if outcome.status is RunStatus.PREEMPTED:
+        return _after_interruption(outcome, task, "preemptions", Reason.PREEMPTED)
+    if outcome.status is RunStatus.DROPPED:
+        return _after_interruption(outcome, task, "restarts", Reason.SHUTDOWN)
+    return _after_failure(outcome, task)
+
+
+def _after_failure(outcome: Outcome, task: TaskFacts) -> Decision:
+    code = str((outcome.error or {}).get("code", Reason.HANDLER_ERROR))
+    reason = Reason.TIMED_OUT if outcome.status is RunStatus.TIMED_OUT else code
+    counts = ("failures",)
+    if task.cancel_requested:
+        return Decision(Status.FAILED, reason, counts)
+    if outcome.retry is False or task.max_retries == 0:
+        return Decision(Status.FAILED, reason, counts)
+    if task.failures >= task.max_retries:
+        return Decision(Status.FAILED, Reason.MAX_RETRIES_EXCEEDED, counts)
+    return Decision(Status.RETRY_WAIT, reason, counts, backoff(task.failures, task.retry))
+
+
+def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:
+    counts: tuple[str, ...] = ("losses", "crashes") if outcome.crashed else ("losses",)
+    if task.cancel_requested:
+        return Decision(Status.CANCELLED, Reason.USER_CANCELLED, counts)
+    if task.on_loss == "drop":
+        return Decision(Status.DROPPED, Reason.LOST, counts)
+    if not task.idempotent or task.on_loss == "fail":
+        return Decision(Status.FAILED, Reason.LOST, counts)
+    if outcome.crashed and task.crashes + 1 >= MAX_CRASHES:
+        return Decision(Status.FAILED, Reason.POISON, counts)
+    if task.losses + 1 >= MAX_LOSSES:
+        return Decision(Status.FAILED, Reason.LOST, counts)
+    return Decision(Status.QUEUED, Reason.LOST, counts)
+
+
+def _after_interruption(
+    outcome: Outcome, task: TaskFacts, counter: str, reason: Reason
+) -> Decision:
+    if task.cancel_requested:
+        return Decision(Status.CANCELLED, Reason.USER_CANCELLED, (counter,))
+    if reason is Reason.SHUTDOWN and task.on_shutdown == "drop":
+        return Decision(Status.DROPPED, Reason.SHUTDOWN, (counter,))
+    if task.idempotent or outcome.checkpointed:
+        return Decision(Status.QUEUED, reason, (counter,))
+    return Decision(Status.FAILED, Reason.INTERRUPTED, (counter,))
+
+
+def backoff(failures: int, policy: dict[str, float]) -> float:
+    """Return the seconds to wait before the next attempt, after ``failures`` earlier failures.
+
+    ``delay × factor ** failures``, at most ``max_delay``, spread by ± ``jitter`` (a share, 0 to 1)
+    so that tasks that failed together do not come back together.
+    """
+    delay = min(
+        policy["delay"] * policy["factor"] ** min(failures, 64), float(policy["max_delay"])
+    )
+    spread = delay * policy["jitter"]
+    return max(0.0, delay + random.uniform(-spread, spread))  # noqa: S311 - no secret depends on it

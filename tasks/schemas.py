@@ -1,0 +1,56 @@
+"""Checking params against a task type's JSON Schema.
+
+Always with an empty registry: jsonschema's default would fetch remote ``$ref``s, which lets a
+schema make requests from inside the platform.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from referencing import Registry
+
+from rest.errors import BadRequest, FieldError
+
+MAX_ERRORS = 20
+
+
+class BadParams(BadRequest):
+    """The params do not match the task type's schema."""
+
+    code = "bad_params"
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(schema), registry=Registry())
+
+
+def check_params(schema: dict[str, Any], params: dict[str, Any], *, at: str = "/params") -> None:
+    """Check ``params`` against ``schema``.
+
+    Raises:
+        BadParams: with a JSON Pointer below ``at`` for each violation.
+    """
+    validator = _validator(json.dumps(schema, sort_keys=True))
+    found = []
+    for error in validator.iter_errors(params):
+        deepest = best_match([error]) or error
+        pointer = at + "".join(f"/{_escape(part)}" for part in deepest.absolute_path)
+        found.append(FieldError(pointer, str(deepest.validator), _sentence(deepest.message)))
+        if len(found) >= MAX_ERRORS:
+            break
+    if found:
+        raise BadParams("The params do not match the task type's schema.", errors=found)
+
+
+def _escape(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _sentence(message: str) -> str:
+    return message if len(message) <= 300 else message[:297] + "..."

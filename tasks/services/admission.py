@@ -1,0 +1,105 @@
+"""Whether a tenant may submit one more task: the queued limits and the submit rate.
+
+Each limit is one conditional UPDATE of a counter row whose row count is the answer, so however many
+clients submit at once, none gets past it. Tenants without limits take no lock at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection
+
+from tasks.errors import QueuedLimit, SubmitRate
+from tasks.models import Backlog
+from tasks.services.ready import recount_backlog
+
+
+def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bool) -> None:
+    """Count one submission against the tenant's limits, as the last act of its transaction.
+
+    ``limits`` has the shape of ``PUT /limits``. ``enters_line`` is False for a task that waits for
+    something else first: it is charged to the submit rate only.
+
+    Raises:
+        SubmitRate: the tenant submits too fast.
+        QueuedLimit: the tenant or the lane is full.
+    """
+    rate = limits.get("submit_per_second")
+    total = limits.get("queued")
+    lane = limits.get("queues", {}).get(queue, {}).get("queued")
+    if rate is not None:
+        _take_token(tenant_id, float(rate))
+    if not enters_line:
+        return
+    # The tenant's counter before the lane's: the order of `add_to_backlog`. Both are raised where
+    # they exist, and checked where there is a limit.
+    _raise_counter(tenant_id, "", total)
+    _raise_counter(tenant_id, queue, lane)
+
+
+def room(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
+    """Raise what :func:`admit` would raise for the queued limits, without counting anything."""
+    lane = limits.get("queues", {}).get(queue, {}).get("queued")
+    for name, limit in (("", limits.get("queued")), (queue, lane)):
+        if limit is None:
+            continue
+        row = Backlog.objects.filter(tenant_id=tenant_id, queue=name).first()
+        if row is not None and row.queued >= limit:
+            raise QueuedLimit(name, limit)
+
+
+def _raise_counter(tenant_id: int, queue: str, limit: int | None) -> None:
+    ceiling = 2**31 - 1 if limit is None else limit
+    with connection.cursor() as cursor:
+        for _ in range(2):
+            cursor.execute(
+                "UPDATE backlog SET queued = queued + 1"
+                " WHERE tenant_id = %s AND queue = %s AND queued < %s",
+                [tenant_id, queue, ceiling],
+            )
+            if cursor.rowcount or limit is None:
+                return
+            if Backlog.objects.filter(tenant_id=tenant_id, queue=queue).exists():
+                raise QueuedLimit(queue, limit)
+            # The first submission since the limit was set. This task's own ready row is already
+            # counted by the recount, so it must not be raised again.
+            recount_backlog([(tenant_id, queue)])
+            counted = Backlog.objects.get(tenant_id=tenant_id, queue=queue).queued
+            if counted > limit:
+                raise QueuedLimit(queue, limit)
+            return
+
+
+def _take_token(tenant_id: int, rate: float) -> None:
+    """Take one token of a bucket that refills at ``rate`` a second and holds one second's worth."""
+    burst = max(1.0, rate)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO backlog (tenant_id, queue, queued, submit_tokens, refilled_at)"
+            " VALUES (%s, 'rate', 0, %s, clock_timestamp()) ON CONFLICT DO NOTHING",
+            [tenant_id, burst],
+        )
+        cursor.execute(
+            """
+            UPDATE backlog
+               SET submit_tokens = least(%(burst)s, submit_tokens + %(rate)s * greatest(
+                     0, extract(epoch FROM clock_timestamp() - refilled_at))) - 1,
+                   refilled_at = clock_timestamp()
+             WHERE tenant_id = %(tenant)s AND queue = 'rate'
+               AND least(%(burst)s, submit_tokens + %(rate)s * greatest(
+                     0, extract(epoch FROM clock_timestamp() - refilled_at))) >= 1
+            """,
+            {"burst": burst, "rate": rate, "tenant": tenant_id},
+        )
+        if cursor.rowcount:
+            return
+        cursor.execute(
+            "SELECT greatest(0, 1 - submit_tokens - %s * extract("
+            "epoch FROM clock_timestamp() - refilled_at)) FROM backlog"
+            " WHERE tenant_id = %s AND queue = 'rate'",
+            [rate, tenant_id],
+        )
+        row = cursor.fetchone()
+    missing = float(row[0]) if row else 1.0
+    raise SubmitRate(rate, max(0.05, missing / rate) if rate else 60.0)

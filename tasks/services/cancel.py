@@ -1,0 +1,93 @@
+"""Cancelling: a waiting task ends at once, a running one is asked to stop."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tasks.errors import NotCancellable, TaskFinished
+from tasks.models import Inflight, Later, Task, TaskType
+from tasks.services.ready import leave_line
+from tasks.services.release import release_children
+from tasks.services.transitions import lock_task, move, note
+from tasks.states import Reason, Status
+from tasks.wakeup import wake_on_commit
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """``changed`` is True only for the call that set the request."""
+
+    changed: bool
+    task: Task
+
+
+def cancel(
+    task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False
+) -> Cancelled:
+    """Cancel a task in a transaction of its own; see :func:`cancel_task`."""
+    with transaction.atomic():
+        task = lock_task(task_id)
+        changed = cancel_task(task, by=by, reason=reason, force=force)
+    task.refresh_from_db()
+    return Cancelled(changed, task)
+
+
+def cancel_task(task: Task, *, by: str, reason: str, force: bool) -> bool:
+    """Cancel a locked task and return whether this call changed anything.
+
+    The task's row is locked, as it is by a claim and by an end, so exactly one of them comes first.
+    ``force`` kills a running handler at once, also one whose type cannot be cancelled.
+
+    Raises:
+        TaskFinished: it has ended.
+        NotCancellable: it runs, its type cannot be stopped, and force was not asked for.
+    """
+    if task.finished_at is not None:
+        raise TaskFinished(task.status)
+    if task.status == Status.RUNNING:
+        return _ask(task, by=by, reason=reason, force=force)
+    leave_line(task)
+    Inflight.objects.filter(pk=task.pk).delete()
+    Later.objects.filter(task_id=task.pk).delete()
+    why = Reason.REPLACED if reason == Reason.REPLACED else Reason.USER_CANCELLED
+    move(
+        task,
+        Status.CANCELLED,
+        reason=why,
+        facts={"by": by, "note": reason},
+        cancel_requested_at=Now(),
+        cancel_requested_by=by,
+        cancel_reason=reason,
+    )
+    release_children(task)
+    wake_on_commit(task.queue, task.tenant_id)
+    return True
+
+
+def _ask(task: Task, *, by: str, reason: str, force: bool) -> bool:
+    """Leave the request where the supervisor looks; it acts, and its end decides the status."""
+    if not force:
+        if task.cancel_requested_at is not None:
+            return False
+        if not TaskType.objects.filter(name=task.type, cancellable=True).exists():
+            raise NotCancellable(task.type)
+    asked = Inflight.objects.filter(pk=task.pk, state="running").update(
+        ask="kill" if force else "cancel"
+    )
+    first = task.cancel_requested_at is None
+    if first:
+        Task.objects.filter(pk=task.pk).update(
+            cancel_requested_at=Now(), cancel_requested_by=by, cancel_reason=reason
+        )
+    if first or force:
+        note(
+            task,
+            "note",
+            {"cancel_requested": True, "by": by, "note": reason, "force": force},
+            run=task.attempt,
+        )
+    return first and bool(asked)

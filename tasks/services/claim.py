@@ -1,0 +1,166 @@
+"""Claiming a dispatched task and keeping the claim alive: the worker's side of the lease."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from uuid_utils.compat import uuid7
+
+from tasks.announce import announce
+
+# One statement, so that a claim costs one round trip and one commit. It locks the task first, as
+# every state change does; a duplicate, stale or forged message, or a task that was cancelled in
+# the meantime, finds no row and writes nothing.
+CLAIM = """
+WITH locked AS (
+  SELECT id FROM task WHERE id = %(task)s AND status = 'queued' FOR UPDATE
+), taken AS (
+  UPDATE inflight i
+     SET state = 'running', worker = %(worker)s,
+         lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+    FROM locked
+   WHERE i.task_id = locked.id AND i.epoch = %(epoch)s AND i.token = %(token)s
+     AND i.queue = %(queue)s AND i.state = 'dispatched'
+  RETURNING i.task_id, i.epoch
+), started AS (
+  UPDATE task t
+     SET status = 'running', status_reason = NULL, attempt = t.attempt + 1, epoch = taken.epoch,
+         started_at = coalesce(t.started_at, clock_timestamp()), last_seq = t.last_seq + 1,
+         error = NULL
+    FROM taken
+   WHERE t.id = taken.task_id
+  RETURNING t.*
+), run AS (
+  INSERT INTO run (id, task_id, attempt, life, epoch, status, worker, machine, isolation, pid,
+                   started_at, progress_percent, progress_step, log_bytes, log_lines,
+                   log_truncated)
+  SELECT %(run)s, id, attempt, life, epoch, 'running', %(worker)s, %(machine)s, %(isolation)s,
+         %(pid)s, clock_timestamp(), 0, '', 0, 0, false
+    FROM started
+), event AS (
+  INSERT INTO event (task_id, seq, tenant_id, at, kind, run, data)
+  SELECT id, last_seq, tenant_id, clock_timestamp(), 'state', attempt,
+         jsonb_build_object('status', 'running', 'from', 'queued', 'reason', NULL,
+                            'attempt', attempt)
+    FROM started
+)
+SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.params, s.idempotent,
+       s.time_limit, s.limits, s.secrets, s.checkpoint, s.request_id,
+       clock_timestamp() AS started_at,
+       tenant.slug AS tenant, ty.handler, ty.steering, ty.params_schema, ty.network AS type_network,
+       tenant.network_permitted AS tenant_network
+  FROM started s
+  JOIN tenants_tenant tenant ON tenant.id = s.tenant_id
+  JOIN task_type ty ON ty.name = s.type
+"""
+
+RENEW = """
+UPDATE inflight SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
+RETURNING coalesce(ask, '')
+"""
+
+
+# Django has a raw cursor give jsonb as text.
+JSON_COLUMNS = ("params", "limits", "secrets", "checkpoint", "params_schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a worker needs to know of the run it has just been given."""
+
+    task_id: uuid.UUID
+    tenant_id: int
+    tenant: str
+    type: str
+    queue: str
+    attempt: int
+    epoch: int
+    run_id: uuid.UUID
+    params: dict[str, Any]
+    idempotent: bool
+    time_limit: float | None
+    limits: dict[str, Any]
+    secrets: list[str]
+    checkpoint: Any
+    request_id: str
+    handler: str
+    steering: bool
+    params_schema: dict[str, Any]
+    type_network: bool
+    tenant_network: bool
+    started_at: datetime
+
+
+def claim(
+    task_id: uuid.UUID,
+    epoch: int,
+    token: str,
+    *,
+    queue: str,
+    worker: uuid.UUID,
+    machine: str,
+    isolation: str,
+    pid: int,
+) -> Claimed | None:
+    """Turn a dispatched task into a running one and make its run, or return None.
+
+    None means that the message was a duplicate, stale or forged one, that the task was cancelled,
+    or that it belongs to another queue. Nothing has changed then.
+    """
+    run_id = uuid7()
+    values = {
+        "task": task_id,
+        "epoch": epoch,
+        "token": token,
+        "queue": queue,
+        "worker": worker,
+        "machine": machine,
+        "isolation": isolation,
+        "pid": pid,
+        "run": run_id,
+        "lease": settings.SWITCHYARD.lease,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM, values)
+        found = cursor.fetchone()
+        names = [column.name for column in cursor.description or ()]
+    if found is None:
+        return None
+    row = dict(zip(names, found, strict=True))
+    for name in JSON_COLUMNS:
+        row[name] = None if row[name] is None else json.loads(row[name])
+    announce(row["id"], row["tenant_id"], row["last_seq"])
+    return Claimed(
+        task_id=row["id"],
+        run_id=run_id,
+        **{name: row[name] for name in Claimed.__slots__ if name in row},
+    )
+
+
+def renew(task_id: uuid.UUID, epoch: int) -> str | None:
+    """Extend the lease; return what is asked of the run ("" for nothing), or None if it is lost."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            RENEW, {"task": task_id, "epoch": epoch, "lease": settings.SWITCHYARD.lease}
+        )
+        row = cursor.fetchone()
+    return None if row is None else str(row[0])
+
+
+def asked(task_id: uuid.UUID, epoch: int) -> str | None:
+    """Return what is asked of the run, as :func:`renew` does, without extending the lease."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(ask, '') FROM inflight"
+            " WHERE task_id = %s AND epoch = %s AND state = 'running'",
+            [task_id, epoch],
+        )
+        row = cursor.fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,87 @@
+"""Finding what nobody looks after any more: unclaimed messages and runs whose lease has ended."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tasks import fault_points
+from tasks.errors import Fenced
+from tasks.models import Inflight, Run, Worker
+from tasks.outcomes import Outcome
+from tasks.services.finish import finish
+from tasks.services.transitions import lock_task
+from tasks.states import RunStatus, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A run whose lease has ended."""
+
+    task_id: uuid.UUID
+    epoch: int
+
+
+def expired_runs(limit: int = 100) -> list[Expired]:
+    """Return runs whose lease has ended, by the database's clock, the longest overdue first."""
+    rows = (
+        Inflight.objects.filter(state="running", lease_until__lt=Now())
+        .order_by("lease_until")
+        .values_list("task_id", "epoch")[:limit]
+    )
+    return [Expired(task_id, epoch) for task_id, epoch in rows]
+
+
+def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
+    """End a run whose lease has ended as ``lost``; None if it was renewed or ended meanwhile.
+
+    The check and the end are one transaction that holds the task's lock, so a supervisor that
+    renews at the last moment either comes first, and keeps its run, or finds it gone.
+    ``crashed`` None decides by its worker: alive still means that the run took only its own
+    supervisor down, which is what poison does; the loss of a whole worker or machine is nobody's
+    fault.
+    """
+    with transaction.atomic():
+        lock_task(lost.task_id)
+        row = (
+            Inflight.objects.select_for_update()
+            .filter(pk=lost.task_id, epoch=lost.epoch, state="running", lease_until__lt=Now())
+            .first()
+        )
+        if row is None:
+            return None
+        fault_points.reach("in_reap")
+        if crashed is None:
+            crashed = Worker.objects.filter(
+                pk=row.worker, status__in=("alive", "draining"), seen_at__gt=row.lease_until
+            ).exists()
+        error = {
+            "code": "lost",
+            "message": "The worker of this run was lost: its lease ended without a renewal.",
+        }
+        try:
+            return finish(
+                lost.task_id,
+                lost.epoch,
+                Outcome(RunStatus.LOST, error=error, crashed=crashed),
+            )
+        except Fenced:
+            return None
+
+
+def lose_now(task_id: uuid.UUID, *, epoch: int, crashed: bool) -> Status | None:
+    """End a run as lost at once, because its supervisor is known to be dead."""
+    Inflight.objects.filter(pk=task_id, epoch=epoch, state="running").update(lease_until=Now())
+    return lose(Expired(task_id, epoch), crashed=crashed)
+
+
+def runs_of_worker(worker: uuid.UUID) -> list[tuple[uuid.UUID, int, int | None]]:
+    """Return (task, epoch, supervisor's pid) of the live runs of one worker process."""
+    return list(
+        Run.objects.filter(worker=worker, status=RunStatus.RUNNING.value).values_list(
+            "task_id", "epoch", "pid"
+        )
+    )

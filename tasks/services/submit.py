@@ -1,0 +1,247 @@
+"""Submitting: store a task, its first event and its place in line, or refuse it with a reason."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from rest.errors import BadRequest, FieldError
+from tasks import fault_points
+from tasks.clock import database_now
+from tasks.errors import BadDependency, KeyConflict, Maintenance, UnknownTaskType
+from tasks.models import Dependency, Later, Task, TaskType
+from tasks.schemas import check_params
+from tasks.services.admission import admit, room
+from tasks.services.cancel import cancel_task
+from tasks.services.ready import make_ready
+from tasks.services.release import settle
+from tasks.services.transitions import first_event, lock_task
+from tasks.states import INITIAL, Reason, Status
+from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
+from tenants.actor import Actor
+from tenants.models import Tenant
+from tenants.selectors import limits_for
+
+MAX_PARENTS = 100
+HORIZON = timedelta(days=366 * 5)
+"""A start further away than this is taken for a mistake."""
+LATENESS = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What submitting would do now: for ``dry_run``."""
+
+    would: str
+    waiting_for: str | None
+    queue: str
+
+
+def submit(
+    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
+) -> Task:
+    """Store a task in the caller's transaction and return it.
+
+    Raises:
+        UnknownTaskType, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
+        Maintenance: and nothing is stored.
+    """
+    with transaction.atomic():
+        task_type = _check(submission)
+        if submission.key is not None:
+            _take_key(tenant, submission)
+        parents = _lock_parents(tenant, submission.depends_on)
+        task = _store(tenant, actor, submission, task_type, parents, request_id)
+        limits = limits_for(tenant)
+        enters_line = task.status == Status.QUEUED
+        if enters_line:
+            make_ready(task, type_id=task_type.pk, epoch=1)
+        if any(parent.finished_at is not None for parent in parents):
+            settle(task)
+        admit(tenant.pk, task.queue, limits, enters_line=enters_line)
+        transaction.on_commit(lambda: fault_points.reach("after_commit"))
+        fault_points.reach("before_commit")
+    return task
+
+
+def try_submit(tenant: Tenant, submission: Submission) -> Verdict:
+    """Check a submission as :func:`submit` would, storing nothing.
+
+    Raises:
+        The same errors as :func:`submit`, but for the submit rate, which it does not charge.
+    """
+    with transaction.atomic():
+        task_type = _check(submission)
+        if submission.key is not None:
+            _find_key(tenant, submission)
+        parents = _lock_parents(tenant, submission.depends_on)
+        queue = submission.queue or task_type.queue
+        status = _first_status(submission, parents)
+        if status is Status.QUEUED:
+            room(tenant.pk, queue, limits_for(tenant))
+            return Verdict("start", None, queue)
+    reason = {
+        Status.ALLOCATED: "inputs",
+        Status.SCHEDULED: "schedule",
+        Status.BLOCKED: "parents",
+    }[status]
+    return Verdict("wait", reason, queue)
+
+
+def _check(submission: Submission) -> TaskType:
+    if settings.SWITCHYARD.maintenance:
+        raise Maintenance
+    task_type = TaskType.objects.filter(name=submission.type).first()
+    if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
+        raise UnknownTaskType(submission.type)
+    check_params(task_type.params_schema, submission.params)
+    if submission.scheduled_for is not None:
+        now = database_now()
+        if not now - LATENESS <= submission.scheduled_for <= now + HORIZON:
+            detail = "scheduled_for must lie between a day ago and five years from now."
+            raise BadRequest(detail, errors=[FieldError("/scheduled_for", "out_of_range", detail)])
+    return task_type
+
+
+def _take_key(tenant: Tenant, submission: Submission) -> None:
+    """Make sure that no other active task has the key, and that nobody else takes it meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
+            [submission.key, tenant.pk],
+        )
+    # A statement of its own, so that it sees what the former holder of the lock committed.
+    other = _find_key(tenant, submission, raising=submission.key_policy != "replace")
+    if other is not None:
+        cancel_task(
+            lock_task(other.pk), by="system", reason=str(Reason.REPLACED), force=False
+        )
+
+
+def _find_key(tenant: Tenant, submission: Submission, *, raising: bool = True) -> Task | None:
+    if submission.key_policy == "queue":
+        return None
+    other = (
+        Task.objects.filter(tenant=tenant, key=submission.key, finished_at__isnull=True)
+        .order_by("ordinal")
+        .first()
+    )
+    if other is not None and raising:
+        raise KeyConflict(str(submission.key), str(other.pk))
+    return other
+
+
+def _lock_parents(tenant: Tenant, ids: tuple[uuid.UUID, ...]) -> list[Task]:
+    """Return the parents, each locked against ending until the child is stored."""
+    if not ids:
+        return []
+    if len(ids) > MAX_PARENTS:
+        raise BadDependency(MAX_PARENTS, f"A task can wait for at most {MAX_PARENTS} others.")
+    # NO KEY UPDATE rather than SHARE: two children of one parent must not both hold it shared and
+    # then, while cancelling, wait for each other.
+    found = {
+        task.pk: task
+        for task in Task.objects.select_for_update(no_key=True)
+        .filter(tenant=tenant, pk__in=ids)
+        .order_by("ordinal")
+    }
+    for index, parent in enumerate(ids):
+        if parent not in found:
+            raise BadDependency(index, f"There is no task {parent} in this tenant.")
+    return list(found.values())
+
+
+def _first_status(submission: Submission, parents: list[Task]) -> Status:
+    if submission.inputs:
+        return Status.ALLOCATED
+    if submission.scheduled_for and submission.scheduled_for > database_now():
+        return Status.SCHEDULED
+    if any(parent.status != Status.COMPLETED for parent in parents):
+        return Status.BLOCKED
+    return Status.QUEUED
+
+
+def _store(
+    tenant: Tenant,
+    actor: Actor,
+    submission: Submission,
+    task_type: TaskType,
+    parents: list[Task],
+    request_id: str,
+) -> Task:
+    status = _first_status(submission, parents)
+    if status is Status.BLOCKED and submission.on_parent_failure == "run":
+        if all(parent.finished_at is not None for parent in parents):
+            status = Status.QUEUED
+    assert status in INITIAL  # noqa: S101 - the trigger would refuse it
+    idempotent = task_type.idempotent if submission.idempotent is None else submission.idempotent
+    task = Task.objects.create(
+        tenant=tenant,
+        type=task_type.name,
+        queue=submission.queue or task_type.queue,
+        priority=submission.priority,
+        status=status.value,
+        last_seq=1,
+        params=submission.params,
+        labels=submission.labels,
+        key=submission.key,
+        key_policy=submission.key_policy,
+        on_parent_failure=submission.on_parent_failure,
+        idempotent=idempotent,
+        preemptible=(
+            task_type.preemptible if submission.preemptible is None else submission.preemptible
+        ),
+        max_retries=effective_retries(
+            submission.max_retries, task_type.max_retries, idempotent=idempotent
+        ),
+        retry={**DEFAULT_RETRY, **task_type.retry, **(submission.retry or {})},
+        time_limit=submission.time_limit or task_type.time_limit,
+        queue_timeout=submission.queue_timeout,
+        limits={**task_type.limits, **submission.limits},
+        inputs=list(submission.inputs),
+        secrets=list(submission.secrets or task_type.secrets),
+        submitted_by=actor.name,
+        submitter=actor.key,
+        request_id=request_id,
+        scheduled_for=submission.scheduled_for,
+        queued_at=Now() if status is Status.QUEUED else None,
+        deadline_at=_deadline(submission),
+    )
+    facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
+    if request_id:
+        facts["request_id"] = request_id
+    if submission.scheduled_for:
+        facts["scheduled_for"] = submission.scheduled_for.isoformat()
+    first_event(task, facts)
+    Dependency.objects.bulk_create(
+        Dependency(child=task, parent=parent) for parent in parents
+    )
+    _remember_due(task)
+    return task
+
+
+def _deadline(submission: Submission) -> datetime | None:
+    if submission.queue_timeout is None:
+        return None
+    now = database_now()
+    start = max(submission.scheduled_for or now, now)
+    return start + timedelta(seconds=submission.queue_timeout)
+
+
+def _remember_due(task: Task) -> None:
+    """Write down what the clock has to do for this task."""
+    due = []
+    if task.status == Status.SCHEDULED:
+        due.append(Later(task_id=task.pk, due_at=task.scheduled_for, what="start"))
+    if task.status == Status.ALLOCATED:
+        deadline = database_now() + timedelta(seconds=settings.SWITCHYARD.upload_deadline)
+        due.append(Later(task_id=task.pk, due_at=deadline, what="upload"))
+    if task.deadline_at is not None:
+        due.append(Later(task_id=task.pk, due_at=task.deadline_at, what="queue_timeout"))
+    Later.objects.bulk_create(due)

@@ -1,0 +1,109 @@
+"""Workers and what they can run, as their machine's pool manager reports them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tasks.models import TaskType, Worker
+from tasks.wakeup import wake_on_commit
+
+TYPE_COLUMNS = (
+    "title",
+    "description",
+    "queue",
+    "params_schema",
+    "handler",
+    "cancellable",
+    "idempotent",
+    "preemptible",
+    "steering",
+    "network",
+    "time_limit",
+    "max_retries",
+    "retry",
+    "limits",
+    "secrets",
+    "needs",
+    "on_loss",
+    "on_shutdown",
+    "test_only",
+)
+
+
+def worker_register(
+    *,
+    worker_id: uuid.UUID,
+    name: str,
+    queue: str,
+    machine: str,
+    host: str,
+    pid: int,
+    slots: int,
+    isolation: str,
+    version: str,
+    types: Iterable[str],
+) -> None:
+    """Announce a worker process that has started and can take tasks of ``types``."""
+    with transaction.atomic():
+        Worker.objects.update_or_create(
+            id=worker_id,
+            defaults={
+                "name": name,
+                "queue": queue,
+                "machine": machine,
+                "host": host,
+                "pid": pid,
+                "slots": slots,
+                "isolation": isolation,
+                "version": version,
+                "types": sorted(types),
+                "status": "alive",
+                "seen_at": Now(),
+                "gone_at": None,
+            },
+        )
+        wake_on_commit("*", 0)
+
+
+def worker_seen(worker_id: uuid.UUID, *, busy: int, draining: bool = False) -> None:
+    """Note that a worker process is alive and how many of its slots are busy."""
+    Worker.objects.filter(pk=worker_id).update(
+        seen_at=Now(), busy=busy, status="draining" if draining else "alive"
+    )
+
+
+def worker_gone(worker_id: uuid.UUID, *, lost: bool = False) -> None:
+    """Note that a worker process has ended, or was lost."""
+    Worker.objects.filter(pk=worker_id).exclude(status__in=("gone", "lost")).update(
+        status="lost" if lost else "gone", gone_at=Now(), busy=0
+    )
+
+
+def workers_lose_silent(after_seconds: float) -> int:
+    """Mark workers that were not seen for ``after_seconds`` as lost; return how many."""
+    from datetime import timedelta
+
+    return (
+        Worker.objects.filter(status__in=("alive", "draining"))
+        .filter(seen_at__lt=Now() - timedelta(seconds=after_seconds))
+        .update(status="lost", gone_at=Now(), busy=0)
+    )
+
+
+def task_types_publish(types: Mapping[str, Mapping[str, Any]]) -> None:
+    """Store what a worker can run; ``types`` maps a name to the values of :data:`TYPE_COLUMNS`."""
+    with transaction.atomic():
+        for name in sorted(types):
+            described = types[name]
+            TaskType.objects.update_or_create(
+                name=name,
+                defaults={
+                    **{column: described[column] for column in TYPE_COLUMNS},
+                    "updated_at": Now(),
+                },
+            )

@@ -1,0 +1,78 @@
+"""Waking the dispatcher after a commit, by PostgreSQL's NOTIFY.
+
+NOTIFY takes a lock that all committing transactions of the server share, so it is sent apart from
+the transaction it tells of, and at most once per :data:`DEBOUNCE_SECONDS` and process. It is only a
+doorbell: the dispatcher's poll finds everything without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+
+import psycopg
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+
+CHANNEL = "switchyard_wake"
+DEBOUNCE_SECONDS = 0.005
+MAX_LANES = 200
+"""Lanes named in one notification; more are told as ``*``: look everywhere."""
+
+log = structlog.get_logger(__name__)
+
+
+def wake_on_commit(queue: str, tenant_id: int) -> None:
+    """Tell the dispatcher, after the commit, that something changed in this lane."""
+    lane = f"{queue}:{tenant_id}"
+    transaction.on_commit(lambda: _ringer()(lane), robust=True)
+
+
+@cache
+def _ringer() -> Callable[[str], None]:
+    if settings.SWITCHYARD.role == "web":
+        return _Debouncer().ring
+    return _ring_now
+
+
+def _ring_now(lane: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, lane])
+
+
+class _Debouncer:
+    """Gathers the lanes of many requests and notifies from one thread with its own connection.
+
+    The first ring goes out at once; those that follow within the interval share the next one.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: set[str] = set()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="wakeup", daemon=True).start()
+
+    def ring(self, lane: str) -> None:
+        with self._changed:
+            self._lanes.add(lane)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        connected: psycopg.Connection[tuple[object, ...]] | None = None
+        pause = threading.Event()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lanes)
+                lanes, self._lanes = self._lanes, set()
+            payload = " ".join(sorted(lanes)) if len(lanes) <= MAX_LANES else "*"
+            try:
+                if connected is None or connected.closed:
+                    connected = psycopg.connect(
+                        settings.SWITCHYARD.database_url, autocommit=True, connect_timeout=3
+                    )
+                connected.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+            except psycopg.Error as error:
+                log.info("wakeup_lost", error=str(error))
+                connected = None
+            pause.wait(DEBOUNCE_SECONDS)

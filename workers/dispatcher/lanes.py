@@ -1,0 +1,297 @@
+"""Which task goes next: start-time fair queueing over lanes, in memory. Plain rules, no Django.
+
+Each lane (a tenant's line in one queue) has a virtual time. Sending one of its tasks moves it on by
+``estimated seconds / weight``, charged at dispatch and trued up when the run ends, so fairness is in
+worker-seconds and not in numbers of tasks. The eligible lane with the lowest time goes next; lanes
+below their guaranteed minimum (tier 0) go before all others (tier 1).
+
+A lane that is empty, at a limit or paused is in no heap and costs nothing until an event brings it
+back; it then joins at the current clock, so idleness saves up no credit. The heap is keyed by
+tenant: however many keys or labels a tenant invents, it has one place in it.
+
+After Goyal, Vin and Cheng, "Start-time Fair Queueing" (1996), with the charge at dispatch of
+Kubernetes' Kueue.
+"""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_SECONDS = 1.0
+"""What a task of a type that nobody has seen yet is taken to last."""
+
+EWMA_SHARE = 0.2
+"""How much the newest run of a type counts in its estimated length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of ``ready`` that is next in its lane."""
+
+    task_id: uuid.UUID
+    rank: int
+    ordinal: int
+    type_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """What one lane may have: tasks at once (None: no limit), a guaranteed minimum, a weight."""
+
+    running: int | None = None
+    min_running: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """What a tenant may have over all queues."""
+
+    running: int | None = None
+    paused: bool = False
+    lanes: Mapping[str, LaneLimits] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One tenant's line in one queue, as far as it is in memory."""
+
+    tenant_id: int
+    buffer: deque[Candidate] = field(default_factory=deque)
+    maybe_more: bool = True
+    running: int = 0
+    vtime: float = 0.0
+    ticket: int = 0
+    queued_in_heap: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the lane has, or may have, something to send."""
+        return bool(self.buffer) or self.maybe_more
+
+
+class Lanes:
+    """All lanes of one queue and the order in which they are served."""
+
+    def __init__(self, queue: str, tenants: Tenants) -> None:
+        self.queue = queue
+        self.clock = 0.0
+        self._tenants = tenants
+        self._lanes: dict[int, Lane] = {}
+        self._heap: list[tuple[int, float, int, int]] = []
+        self._tickets = 0
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def lanes(self) -> Iterable[Lane]:
+        """Return all lanes that are in memory."""
+        return self._lanes.values()
+
+    def wake(self, tenant_id: int) -> None:
+        """Note that a lane has new work, or that something that held it has changed."""
+        lane = self._lanes.get(tenant_id)
+        if lane is None:
+            lane = self._lanes[tenant_id] = Lane(tenant_id, vtime=self.clock)
+            lane.running = self._tenants.running_in(tenant_id, self.queue)
+        # What is buffered may no longer be the lane's head: a more urgent task may have come.
+        lane.buffer.clear()
+        lane.maybe_more = True
+        self._place(lane)
+
+    def hungry(self, at_most: int) -> list[int]:
+        """Return tenants whose lane is next in turn and must be read from the database first."""
+        wanted = []
+        for _, _, ticket, tenant_id in heapq.nsmallest(at_most * 2, self._heap):
+            lane = self._lanes.get(tenant_id)
+            if lane and lane.ticket == ticket and lane.queued_in_heap and not lane.buffer:
+                wanted.append(tenant_id)
+            if len(wanted) == at_most:
+                break
+        return wanted
+
+    def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
+        """Give a lane its next tasks; ``complete`` says that the database holds no more of it."""
+        lane = self._lanes.get(tenant_id)
+        if lane is None:
+            return
+        lane.buffer = deque(rows)
+        lane.maybe_more = not complete
+        self._place(lane)
+
+    def pick(self) -> tuple[int, Candidate] | None:
+        """Take the task that goes next, or None if no lane that is in memory may send one.
+
+        None with :meth:`hungry` not empty means: read those lanes first.
+        """
+        while self._heap:
+            tier, _, ticket, tenant_id = self._heap[0]
+            lane = self._lanes.get(tenant_id)
+            if lane is None or lane.ticket != ticket or not lane.queued_in_heap:
+                heapq.heappop(self._heap)
+                continue
+            if tier != self._tier(lane):
+                self._place(lane)
+                continue
+            if not lane.buffer:
+                return None
+            heapq.heappop(self._heap)
+            lane.queued_in_heap = False
+            chosen = lane.buffer.popleft()
+            self.clock = max(self.clock, lane.vtime)
+            lane.vtime += self._tenants.seconds(chosen.type_id) / self._weight(lane)
+            lane.running += 1
+            self._tenants.add_running(tenant_id, self.queue, 1)
+            self._place(lane)
+            return tenant_id, chosen
+        return None
+
+    def put_back(self, tenant_id: int, seconds: float, *, keep: bool = False) -> None:
+        """Uncharge a pick that was not dispatched after all, and read the lane again.
+
+        ``keep`` leaves what was read of the lane as it is: the task itself will be parked.
+        """
+        lane = self._lanes.get(tenant_id)
+        if lane is None:
+            return
+        lane.vtime -= seconds / self._weight(lane)
+        lane.running = max(0, lane.running - 1)
+        self._tenants.add_running(tenant_id, self.queue, -1)
+        if keep:
+            self._place(lane)
+        else:
+            self.wake(tenant_id)
+
+    def set_running(self, tenant_id: int, running: int) -> None:
+        """Set how many tasks of a lane are dispatched or running, as the database says."""
+        lane = self._lanes.get(tenant_id)
+        if lane is not None and lane.running != running:
+            lane.running = running
+            self._place(lane)
+
+    def true_up(self, tenant_id: int, seconds: float) -> None:
+        """Correct a lane's time by the difference between a run's real and estimated seconds."""
+        lane = self._lanes.get(tenant_id)
+        if lane is not None:
+            lane.vtime = max(0.0, lane.vtime + seconds / self._weight(lane))
+            self._place(lane)
+
+    def reconsider(self, tenants: Iterable[int] | None = None) -> None:
+        """Place lanes again (all, or those of some tenants) after what may hold them has changed."""
+        for tenant_id in list(self._lanes) if tenants is None else tenants:
+            lane = self._lanes.get(tenant_id)
+            if lane is not None:
+                self._place(lane)
+
+    def forget_idle(self) -> list[int]:
+        """Drop lanes that have neither work nor runs; return their tenants."""
+        idle = [
+            lane.tenant_id
+            for lane in self._lanes.values()
+            if not lane.has_work and not lane.running and lane.vtime <= self.clock
+        ]
+        for tenant_id in idle:
+            del self._lanes[tenant_id]
+        return idle
+
+    def held_by(self, lane: Lane) -> tuple[str, str]:
+        """Return why a lane may not send now, as (reason, detail); empty if nothing holds it."""
+        limits = self._tenants.limits(lane.tenant_id)
+        own = limits.lanes.get(self.queue, LaneLimits())
+        total = self._tenants.running_total(lane.tenant_id)
+        if limits.paused:
+            return "paused", f"{limits.name} is paused by an operator"
+        if own.running is not None and lane.running >= own.running:
+            return (
+                "quota",
+                f"{limits.name} runs {lane.running} of {own.running} {self.queue} tasks",
+            )
+        if limits.running is not None and total >= limits.running:
+            return "quota", f"{limits.name} runs {total} of {limits.running} tasks"
+        return "", ""
+
+    def _tier(self, lane: Lane) -> int:
+        own = self._tenants.limits(lane.tenant_id).lanes.get(self.queue, LaneLimits())
+        return 0 if lane.running < own.min_running else 1
+
+    def _weight(self, lane: Lane) -> float:
+        own = self._tenants.limits(lane.tenant_id).lanes.get(self.queue, LaneLimits())
+        return own.weight
+
+    def _place(self, lane: Lane) -> None:
+        """Put a lane where it belongs now: into the heap once, or nowhere."""
+        was_in_heap, lane.queued_in_heap = lane.queued_in_heap, False
+        if not lane.has_work or self.held_by(lane)[0]:
+            return
+        if not was_in_heap:
+            lane.vtime = max(lane.vtime, self.clock)
+        self._tickets += 1
+        lane.ticket = self._tickets
+        lane.queued_in_heap = True
+        heapq.heappush(self._heap, (self._tier(lane), lane.vtime, lane.ticket, lane.tenant_id))
+
+
+class Tenants:
+    """What all queues share about the tenants: limits, what they run, how long types last."""
+
+    def __init__(self) -> None:
+        self._limits: Mapping[int, TenantLimits] = {}
+        self._running: dict[tuple[int, str], int] = {}
+        self._totals: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+
+    def set_limits(self, limits: Mapping[int, TenantLimits]) -> None:
+        """Replace all limits."""
+        self._limits = limits
+
+    def limits(self, tenant_id: int) -> TenantLimits:
+        """Return a tenant's limits; one that is not known has none."""
+        return self._limits.get(tenant_id, _UNLIMITED)
+
+    def set_running(self, running: Mapping[tuple[int, str], int]) -> set[int]:
+        """Replace the counts of (tenant, queue); return the tenants whose total has changed."""
+        totals: dict[int, int] = {}
+        for (tenant_id, _), count in running.items():
+            totals[tenant_id] = totals.get(tenant_id, 0) + count
+        changed = {
+            tenant_id
+            for tenant_id in totals.keys() | self._totals.keys()
+            if totals.get(tenant_id, 0) != self._totals.get(tenant_id, 0)
+        }
+        self._running, self._totals = dict(running), totals
+        return changed
+
+    def add_running(self, tenant_id: int, queue: str, count: int) -> None:
+        """Change one count between two looks at the database."""
+        key = (tenant_id, queue)
+        self._running[key] = max(0, self._running.get(key, 0) + count)
+        self._totals[tenant_id] = max(0, self._totals.get(tenant_id, 0) + count)
+
+    def running_in(self, tenant_id: int, queue: str) -> int:
+        """Return how many tasks a tenant runs in one queue."""
+        return self._running.get((tenant_id, queue), 0)
+
+    def running_total(self, tenant_id: int) -> int:
+        """Return how many tasks a tenant runs in all queues."""
+        return self._totals.get(tenant_id, 0)
+
+    def seconds(self, type_id: int) -> float:
+        """Return how long a task of this type is expected to hold a worker."""
+        return self._seconds.get(type_id, DEFAULT_SECONDS)
+
+    def learn(self, type_id: int, seconds: float) -> None:
+        """Take the length of one ended run into the estimate of its type."""
+        known = self._seconds.get(type_id)
+        self._seconds[type_id] = (
+            max(0.001, seconds)
+            if known is None
+            else known + EWMA_SHARE * (max(0.001, seconds) - known)
+        )
+
+
+_UNLIMITED = TenantLimits()

@@ -1,0 +1,319 @@
+"""The dispatcher's process: wait, look, decide, commit, publish.
+
+1. Wait for a wake-up (NOTIFY), or for the next poll, which would do alone.
+2. Lead, or stand by. A new leader rebuilds everything from ``ready`` and ``inflight``.
+3. Do what time brings: due tasks, ended leases, unclaimed messages.
+4. Count what runs, read the lanes that have changed, and fill the free slots of each queue, the
+   lowest virtual time first.
+5. Commit in one batch, then publish.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from dataclasses import dataclass
+from types import FrameType
+
+import psycopg
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+from tasks import fault_points
+from tasks.states import Queue
+from tasks.wakeup import CHANNEL
+from workers.dispatcher import store
+from workers.dispatcher.lanes import Candidate, Lanes, Tenants
+from workers.dispatcher.leader import RENEW_SECONDS, Leadership
+from workers.dispatcher.publisher import Publisher
+from workers.dispatcher.reaper import reap_runs, release_due, ring_again
+
+POLL_SECONDS = 0.5
+"""How long a lost wake-up can delay a task."""
+
+SCAN_SHARE = 0.05
+"""At most this share of the time goes into looking through all lanes for what no wake-up told."""
+
+BATCH = 500
+LANE_DEPTH = 50
+"""Tasks of one lane that are read ahead."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A dispatched task whose end is still to come; what it was charged for."""
+
+    lane: tuple[int, str]
+    type_id: int
+    seconds: float
+    claimed_at: float | None = None
+
+
+class Dispatcher:
+    """One dispatcher process. :meth:`run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self._leadership = Leadership(store.NAME)
+        self._publisher = Publisher()
+        self._stopping = False
+        self._reset()
+
+    def run(self) -> None:
+        """Lead or stand by until told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        log.info("dispatcher_started", holder=self._leadership.holder)
+        while not self._stopping:
+            try:
+                self._step()
+            except (OperationalError, InterfaceError, psycopg.Error) as error:
+                # The database is away or has restarted: nothing in memory can be trusted then.
+                log.warning("database_unreachable", error=str(error))
+                self._leadership.epoch = None
+                connection.close()
+                time.sleep(0.5)
+        self._resign()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _resign(self) -> None:
+        try:
+            if self._leadership.epoch is not None:
+                self._leadership.resign()
+        except DatabaseError as error:
+            log.warning("resign_failed", error=str(error))
+        log.info("dispatcher_stopped")
+
+    def _reset(self) -> None:
+        self._tenants = Tenants()
+        self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
+        self._sent: dict[uuid.UUID, _Sent] = {}
+        self._limits_version: tuple[object, ...] = ()
+        self._written: dict[tuple[int, str], store.LaneState] = {}
+        self._types: dict[str, frozenset[int]] = {}
+        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "limits", "lanes"), 0.0)
+
+    # -- one round ----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        if self._leadership.epoch is None and not self._take_lead():
+            return
+        woken = self._wait()
+        if self._every("renew", RENEW_SECONDS) and not self._leadership.renew():
+            log.warning("leadership_lost")
+            return
+        self._do_what_time_brings()
+        self._look(woken)
+        self._publisher.flush()
+        self._dispatch()
+        if self._every("lanes", 1.0):
+            self._write_lanes()
+
+    def _take_lead(self) -> bool:
+        if not self._leadership.acquire():
+            self._wait()
+            return False
+        self._reset()
+        log.info("leading", epoch=self._leadership.epoch)
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        return True
+
+    def _wait(self) -> set[str]:
+        """Wait for a wake-up and return the lanes that it named, as ``queue:tenant``."""
+        connection.ensure_connection()
+        raw = connection.connection
+        woken: set[str] = set()
+        for notice in raw.notifies(timeout=POLL_SECONDS, stop_after=1):
+            woken.update(notice.payload.split())
+        # Whatever else has arrived in the meantime shares this round.
+        for notice in raw.notifies(timeout=0):
+            woken.update(notice.payload.split())
+        return woken
+
+    def _do_what_time_brings(self) -> None:
+        leader = self._leadership.epoch
+        if leader is None:
+            return
+        if self._every("time", 0.25):
+            release_due()
+        if self._every("reap", 1.0):
+            reap_runs()
+            ring_again(leader, self._publisher)
+
+    def _look(self, woken: set[str]) -> None:
+        """Bring the picture in memory up to date: limits, what runs, which lanes have work."""
+        if self._every("limits", 0.5):
+            version = store.limits_version()
+            if version != self._limits_version:
+                self._limits_version = version
+                self._tenants.set_limits(store.tenant_limits())
+                for lanes in self._queues.values():
+                    lanes.reconsider()
+        self._count()
+        everywhere = "*" in woken or "*:0" in woken
+        if everywhere or time.monotonic() >= self._due_at["scan"]:
+            self._scan()
+        for name in woken:
+            queue, _, tenant = name.partition(":")
+            if queue in self._queues and tenant.isdigit():
+                self._queues[queue].wake(int(tenant))
+
+    def _scan(self) -> None:
+        began = time.monotonic()
+        for queue, lanes in self._queues.items():
+            for tenant_id in store.lanes_with_work(queue):
+                lanes.wake(tenant_id)
+        took = time.monotonic() - began
+        self._due_at["scan"] = time.monotonic() + max(POLL_SECONDS, took / SCAN_SHARE)
+
+    def _count(self) -> None:
+        """Take over what is in flight, and learn from what has left it since the last look."""
+        now = time.monotonic()
+        running: dict[tuple[int, str], int] = {}
+        present = set()
+        self._busy_slots = dict.fromkeys(self._queues, 0)
+        for row in store.inflight():
+            lane = (row.tenant_id, row.queue)
+            running[lane] = running.get(lane, 0) + 1
+            self._busy_slots[row.queue] += 1
+            present.add(row.task_id)
+            sent = self._sent.get(row.task_id)
+            if sent is None:
+                sent = self._sent[row.task_id] = _Sent(lane, row.type_id, 0.0)
+            if row.running and sent.claimed_at is None:
+                sent.claimed_at = now
+        for task_id in self._sent.keys() - present:
+            self._settle(self._sent.pop(task_id), now)
+        changed = self._tenants.set_running(running)
+        for queue, lanes in self._queues.items():
+            for lane in list(lanes.lanes()):
+                lanes.set_running(lane.tenant_id, running.get((lane.tenant_id, queue), 0))
+            # A tenant's total holds or frees its lanes in the other queues too.
+            lanes.reconsider(changed)
+
+    def _settle(self, sent: _Sent, now: float) -> None:
+        """True a lane up: it was charged the estimate, and pays what the run really took."""
+        if sent.claimed_at is None:
+            return
+        took = now - sent.claimed_at
+        self._tenants.learn(sent.type_id, took)
+        if sent.seconds:
+            tenant_id, queue = sent.lane
+            self._queues[queue].true_up(tenant_id, took - sent.seconds)
+
+    # -- deciding -----------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        if self._publisher.broker_down:
+            return
+        capacities = store.capacities()
+        for queue, lanes in self._queues.items():
+            capacity = capacities.get(queue, store.Capacity(0, frozenset()))
+            self._notice_types(queue, capacity.types)
+            free = capacity.slots - self._busy_slots[queue]
+            while free > 0:
+                moved = self._send_batch(queue, lanes, min(free, BATCH), capacity.types)
+                free -= moved
+                if not moved:
+                    break
+
+    def _send_batch(
+        self, queue: str, lanes: Lanes, at_most: int, types: frozenset[int]
+    ) -> int:
+        """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
+        leader = self._leadership.epoch
+        if leader is None:
+            return 0
+        picked: list[tuple[int, Candidate]] = []
+        unable: list[uuid.UUID] = []
+        while len(picked) < at_most and len(unable) < BATCH:
+            choice = lanes.pick()
+            if choice is None:
+                hungry = lanes.hungry(100)
+                if not hungry:
+                    break
+                for tenant_id, rows in store.heads(queue, hungry, LANE_DEPTH).items():
+                    lanes.feed(tenant_id, rows, complete=len(rows) < LANE_DEPTH)
+                continue
+            if choice[1].type_id in types:
+                picked.append(choice)
+            else:
+                unable.append(choice[1].task_id)
+                lanes.put_back(choice[0], self._tenants.seconds(choice[1].type_id), keep=True)
+        if unable:
+            store.park(leader, unable, "no_worker")
+        if not picked:
+            return 0
+        fault_points.reach("in_dispatch")
+        bells = store.dispatch(leader, [candidate for _, candidate in picked])
+        self._note_sent(queue, lanes, picked, {bell.task_id for bell in bells})
+        self._publisher.publish(bells)
+        return len(bells)
+
+    def _note_sent(
+        self,
+        queue: str,
+        lanes: Lanes,
+        picked: list[tuple[int, Candidate]],
+        moved: set[uuid.UUID],
+    ) -> None:
+        for tenant_id, candidate in picked:
+            seconds = self._tenants.seconds(candidate.type_id)
+            if candidate.task_id in moved:
+                self._sent[candidate.task_id] = _Sent(
+                    (tenant_id, queue), candidate.type_id, seconds
+                )
+                self._busy_slots[queue] += 1
+            else:
+                # Cancelled in the meantime, or another leader came first.
+                lanes.put_back(tenant_id, seconds)
+
+    def _notice_types(self, queue: str, types: frozenset[int]) -> None:
+        """Bring parked tasks back whose type some worker can run now."""
+        leader = self._leadership.epoch
+        fresh = types - self._types.get(queue, frozenset())
+        if fresh and leader is not None:
+            for tenant_id in store.unpark(leader, queue, fresh, "no_worker"):
+                self._queues[queue].wake(tenant_id)
+        self._types[queue] = types
+
+    # -- telling ------------------------------------------------------------------------------------
+
+    def _write_lanes(self) -> None:
+        """Write the lanes whose state differs from what was last written."""
+        changed = []
+        for queue, lanes in self._queues.items():
+            for lane in lanes.lanes():
+                reason, detail = lanes.held_by(lane)
+                state = store.LaneState(
+                    lane.tenant_id, queue, lane.running, reason, detail, lane.vtime
+                )
+                if self._written.get((lane.tenant_id, queue)) != state:
+                    self._written[(lane.tenant_id, queue)] = state
+                    changed.append(state)
+            for tenant_id in lanes.forget_idle():
+                self._written.pop((tenant_id, queue), None)
+        if changed:
+            store.write_lanes(changed)
+
+    def _every(self, what: str, seconds: float) -> bool:
+        """Return whether ``what`` is due, and if so set when it is due again."""
+        now = time.monotonic()
+        if now < self._due_at[what]:
+            return False
+        self._due_at[what] = now + seconds
+        return True
+
+
+def main() -> None:
+    """Run a dispatcher until it is told to stop."""
+    wrong = fault_points.check_fault_points(settings.SWITCHYARD.fault_points)
+    if wrong:
+        raise SystemExit(f"SWITCHYARD_FAULT_POINTS names unknown points: {', '.join(wrong)}")
+    Dispatcher().run()

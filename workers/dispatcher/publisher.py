@@ -1,0 +1,92 @@
+"""Ringing the broker's doorbell: one message per dispatched task, after the commit.
+
+Publishing may fail without harm, so it never waits longer than the transport's timeouts, and after a
+failure the broker is left alone for a moment: a frozen broker must not hold up dispatching.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import structlog
+from kombu.exceptions import OperationalError
+from kombu.pools import connections, reset
+
+from tasks import fault_points
+from workers.celery_app import app
+from workers.dispatcher.store import Doorbell
+
+PAUSE_SECONDS = 1.0
+TASK_NAME = "workers.supervise"
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Publishes doorbells in order and keeps those that the broker did not take."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Doorbell] = deque()
+        self._paused_until = 0.0
+
+    @property
+    def broker_down(self) -> bool:
+        """Whether the last publish failed: nothing more should be dispatched for the moment."""
+        return bool(self._waiting)
+
+    def publish(self, doorbells: Iterable[Doorbell]) -> None:
+        """Publish these, after those that are still waiting."""
+        self._waiting.extend(doorbells)
+        self.flush()
+
+    def flush(self) -> None:
+        """Publish what waits, unless the broker has just failed."""
+        if not self._waiting or time.monotonic() < self._paused_until:
+            return
+        try:
+            with app.producer_or_acquire() as producer:
+                while self._waiting:
+                    fault_points.reach("before_publish")
+                    bell = self._waiting[0]
+                    app.send_task(
+                        TASK_NAME,
+                        args=[str(bell.task_id), bell.epoch, bell.token],
+                        task_id=f"{bell.task_id}:{bell.epoch}",
+                        queue=bell.queue,
+                        producer=producer,
+                        retry=False,
+                        ignore_result=True,
+                    )
+                    self._waiting.popleft()
+                    fault_points.reach("after_publish")
+        except (OperationalError, OSError) as error:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("broker_unreachable", waiting=len(self._waiting), error=str(error))
+            # A connection that timed out may hold half a message; the next try begins with a new one.
+            app.pool.force_close_all()
+            app.amqp._producer_pool = None
+            reset()
+
+    def forget(self, task_ids: set[str]) -> None:
+        """Drop waiting messages that were published anew under another epoch."""
+        self._waiting = deque(
+            bell for bell in self._waiting if str(bell.task_id) not in task_ids
+        )
+
+    def depth(self, queue: str) -> int | None:
+        """Return how many messages wait in the broker for ``queue``, or None if it does not say."""
+        try:
+            with connections[app.connection_for_write()].acquire(block=False) as connection:
+                declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+                return int(declared.message_count)
+        except (OperationalError, OSError, connection_errors()) as error:
+            log.info("queue_depth_unknown", queue=queue, error=str(error))
+            return None
+
+
+def connection_errors() -> type[Exception]:
+    """Return the transport's own base of "cannot say": a missing queue or a broken channel."""
+    errors = app.connection_for_write().channel_errors
+    return errors[0] if errors else OperationalError

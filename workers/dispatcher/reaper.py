@@ -1,0 +1,70 @@
+"""What time brings: unclaimed messages, ended leases, silent workers, due tasks."""
+
+from __future__ import annotations
+
+
+import structlog
+from django.db import Error as DatabaseError
+
+from tasks.services.lose import expired_runs, lose
+from tasks.services.release import due
+from tasks.services.workers import workers_lose_silent
+from tasks.states import Queue
+from workers.dispatcher import store
+from workers.dispatcher.publisher import Publisher
+
+BATCH = 200
+
+log = structlog.get_logger(__name__)
+
+
+def reap_runs() -> int:
+    """End runs whose lease has ended as lost; return how many."""
+    ended = 0
+    for expired in expired_runs(BATCH):
+        status = lose(expired)
+        if status is not None:
+            ended += 1
+            log.warning("run_lost", task=str(expired.task_id), epoch=expired.epoch, now=status)
+    workers_lose_silent(store.WORKER_SILENT_SECONDS * 3)
+    return ended
+
+
+def release_due() -> int:
+    """Move tasks on whose time has come; one that cannot be moved does not hold up the others."""
+    moved = 0
+    for task_id, what in store.due_items(BATCH):
+        try:
+            moved += due(task_id, what)
+        except DatabaseError as error:
+            log.error("due_failed", task=str(task_id), what=what, error=str(error))
+    return moved
+
+
+def ring_again(leader: int, publisher: Publisher) -> int:
+    """Publish unclaimed tasks again, but only as many as the broker has really lost.
+
+    A message that still waits in the broker behind busy workers is not lost, and publishing it again
+    would add one more to a queue that is too long already.
+    """
+    if publisher.broker_down:
+        return 0
+    rung = 0
+    for queue in Queue:
+        total, overdue = store.unclaimed(queue, BATCH)
+        if not overdue:
+            continue
+        depth = publisher.depth(queue)
+        missing = len(overdue) if depth is None else max(0, total - depth)
+        lost, waiting = overdue[:missing], overdue[missing:]
+        if waiting:
+            store.grant_time(waiting)
+        if lost:
+            bells = store.republish(leader, lost)
+            publisher.forget({str(bell.task_id) for bell in bells})
+            publisher.publish(bells)
+            rung += len(bells)
+            log.info("rung_again", queue=queue, count=len(bells), in_broker=depth)
+    return rung
+
+

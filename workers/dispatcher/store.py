@@ -1,0 +1,353 @@
+"""What the dispatcher reads and writes in PostgreSQL, one function per statement.
+
+Locking and reading are separate statements throughout: in one, ``SKIP LOCKED`` or a waited-for lock
+together with the statement's older snapshot silently strands rows (DESIGN §5).
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from tasks.services.ready import add_to_backlog
+from tenants.models import Limit, Tenant
+from workers.dispatcher.lanes import Candidate, LaneLimits, TenantLimits
+
+NAME = "dispatcher"
+WORKER_SILENT_SECONDS = 10
+"""A worker that its machine has not reported for this long gets no more tasks."""
+
+# A loose index scan: one probe per lane instead of one row per task, so its cost is the number of
+# lanes that have work and not the length of the backlog.
+LANES_WITH_WORK = """
+WITH RECURSIVE lane AS (
+  (SELECT tenant_id FROM ready WHERE queue = %(queue)s ORDER BY tenant_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT r.tenant_id FROM ready r WHERE r.queue = %(queue)s AND r.tenant_id > lane.tenant_id
+           ORDER BY r.tenant_id LIMIT 1)
+    FROM lane WHERE lane.tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM lane WHERE tenant_id IS NOT NULL
+"""
+
+HEADS = """
+SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id
+  FROM unnest(%(tenants)s::bigint[]) AS wanted(tenant_id)
+ CROSS JOIN LATERAL (
+   SELECT task_id, rank, ordinal, type_id FROM ready r
+    WHERE r.queue = %(queue)s AND r.tenant_id = wanted.tenant_id
+    ORDER BY r.rank, r.ordinal LIMIT %(depth)s
+ ) AS head
+ ORDER BY wanted.tenant_id, head.rank, head.ordinal
+"""
+
+# Only the leader of this epoch can delete, and a row can be deleted once: two leaders, or one that
+# was paused, cannot dispatch a task twice.
+DISPATCH = """
+WITH led AS (
+  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
+), gone AS (
+  DELETE FROM ready r
+   USING led, unnest(%(ids)s::uuid[], %(tokens)s::text[]) AS chosen(id, token)
+   WHERE r.task_id = chosen.id
+  RETURNING r.*, chosen.token
+)
+INSERT INTO inflight (task_id, queue, tenant_id, rank, ordinal, type_id, preemptible, epoch, token,
+                      state, lease_until, dispatched_at, publishes)
+SELECT task_id, queue, tenant_id, rank, ordinal, type_id, preemptible, epoch, token, 'dispatched',
+       clock_timestamp() + make_interval(secs => %(timeout)s), clock_timestamp(), 1
+  FROM gone
+RETURNING task_id, queue, tenant_id, epoch, token
+"""
+
+PARK = """
+WITH led AS (
+  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
+), gone AS (
+  DELETE FROM ready r USING led, unnest(%(ids)s::uuid[]) AS chosen(id) WHERE r.task_id = chosen.id
+  RETURNING r.*
+)
+INSERT INTO parked (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible, reason)
+SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible, %(reason)s FROM gone
+"""
+
+UNPARK = """
+WITH led AS (
+  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
+), gone AS (
+  DELETE FROM parked p USING led
+   WHERE p.reason = %(reason)s AND p.queue = %(queue)s AND p.type_id = ANY(%(types)s)
+  RETURNING p.*
+)
+INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)
+SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible FROM gone
+RETURNING tenant_id
+"""
+
+REPUBLISH = """
+UPDATE inflight i
+   SET epoch = i.epoch + 1, token = fresh.token, publishes = i.publishes + 1,
+       lease_until = clock_timestamp() + make_interval(secs => %(timeout)s)
+  FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(tokens)s::text[]) AS fresh(id, epoch, token)
+ WHERE i.task_id = fresh.id AND i.epoch = fresh.epoch AND i.state = 'dispatched'
+   AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)
+RETURNING i.task_id, i.queue, i.tenant_id, i.epoch, i.token
+"""
+
+LANE_SNAPSHOT = """
+INSERT INTO lane (tenant_id, queue, running, waiting_for, detail, vtime, updated_at)
+SELECT *, clock_timestamp()
+  FROM unnest(%(tenants)s::bigint[], %(queues)s::text[], %(running)s::int[], %(reasons)s::text[],
+              %(details)s::text[], %(vtimes)s::float8[])
+ON CONFLICT (tenant_id, queue) DO UPDATE
+   SET running = excluded.running, waiting_for = excluded.waiting_for, detail = excluded.detail,
+       vtime = excluded.vtime, updated_at = excluded.updated_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """What is published for one attempt: the whole content of a broker message."""
+
+    task_id: uuid.UUID
+    queue: str
+    tenant_id: int
+    epoch: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class InflightRow:
+    """A dispatched or running task, as the dispatcher counts it."""
+
+    task_id: uuid.UUID
+    queue: str
+    tenant_id: int
+    type_id: int
+    epoch: int
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the workers of one queue can take: slots, and the ids of the types they can run."""
+
+    slots: int
+    types: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """One row of the lane snapshot."""
+
+    tenant_id: int
+    queue: str
+    running: int
+    reason: str
+    detail: str
+    vtime: float
+
+
+def lanes_with_work(queue: str) -> list[int]:
+    """Return the tenants that have a ready task in ``queue``."""
+    with connection.cursor() as cursor:
+        cursor.execute(LANES_WITH_WORK, {"queue": queue})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Candidate]]:
+    """Return the first ``depth`` tasks of each lane, in order."""
+    found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
+    with connection.cursor() as cursor:
+        cursor.execute(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
+        for tenant_id, task_id, rank, ordinal, type_id in cursor.fetchall():
+            found[tenant_id].append(Candidate(task_id, rank, ordinal, type_id))
+    return found
+
+
+def dispatch(leader: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
+    """Move tasks from ``ready`` to ``inflight``, fenced by the leader's epoch; return those moved."""
+    ids = [candidate.task_id for candidate in chosen]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            DISPATCH,
+            {
+                "name": NAME,
+                "leader": leader,
+                "ids": ids,
+                "tokens": [new_token() for _ in ids],
+                "timeout": settings.SWITCHYARD.dispatch_timeout,
+            },
+        )
+        moved = [Doorbell(*row) for row in cursor.fetchall()]
+        changes: dict[tuple[int, str], int] = {}
+        for doorbell in moved:
+            lane = (doorbell.tenant_id, doorbell.queue)
+            changes[lane] = changes.get(lane, 0) - 1
+        add_to_backlog(changes)
+    return moved
+
+
+def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
+    """Take tasks out of their lanes that cannot start whatever the lanes' turn."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason}
+        )
+
+
+def unpark(leader: int, queue: str, types: Iterable[int], reason: str) -> set[int]:
+    """Bring parked tasks of these types back; return the tenants whose lanes have grown."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            UNPARK,
+            {
+                "name": NAME,
+                "leader": leader,
+                "queue": queue,
+                "types": list(types),
+                "reason": reason,
+            },
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def unclaimed(queue: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
+    """Return how many tasks are published and not claimed, and the overdue of them, oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM inflight WHERE queue = %s AND state = 'dispatched'", [queue]
+        )
+        total = cursor.fetchone()
+        cursor.execute(
+            "SELECT task_id, epoch FROM inflight WHERE queue = %s AND state = 'dispatched'"
+            " AND lease_until < clock_timestamp() ORDER BY dispatched_at LIMIT %s",
+            [queue, limit],
+        )
+        return (total[0] if total else 0), [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doorbell]:
+    """Give unclaimed tasks a new epoch and token, which makes their old messages void."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            REPUBLISH,
+            {
+                "name": NAME,
+                "leader": leader,
+                "ids": [task_id for task_id, _ in overdue],
+                "epochs": [epoch for _, epoch in overdue],
+                "tokens": [new_token() for _ in overdue],
+                "timeout": settings.SWITCHYARD.dispatch_timeout,
+            },
+        )
+        return [Doorbell(*row) for row in cursor.fetchall()]
+
+
+def grant_time(overdue: Sequence[tuple[uuid.UUID, int]]) -> None:
+    """Leave messages that still wait in the broker as they are, and look again later."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE inflight SET lease_until = clock_timestamp() + make_interval(secs => %s)"
+            " WHERE state = 'dispatched' AND task_id = ANY(%s)",
+            [settings.SWITCHYARD.dispatch_timeout, [task_id for task_id, _ in overdue]],
+        )
+
+
+def inflight() -> list[InflightRow]:
+    """Return all that is dispatched or running; a few thousand rows at most."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT task_id, queue, tenant_id, type_id, epoch, state = 'running' FROM inflight"
+        )
+        return [InflightRow(*row) for row in cursor.fetchall()]
+
+
+def capacities() -> dict[str, Capacity]:
+    """Return what the live workers of each queue can take."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT w.queue, w.slots, coalesce(array_agg(t.id) FILTER (WHERE t.id IS NOT NULL), '{}')
+              FROM worker w LEFT JOIN task_type t ON w.types ? t.name
+             WHERE w.status = 'alive'
+               AND w.seen_at > clock_timestamp() - make_interval(secs => %s)
+             GROUP BY w.id, w.queue, w.slots
+            """,
+            [WORKER_SILENT_SECONDS],
+        )
+        rows = cursor.fetchall()
+    found: dict[str, Capacity] = {}
+    for queue, slots, types in rows:
+        known = found.get(queue, Capacity(0, frozenset()))
+        found[queue] = Capacity(known.slots + slots, known.types | frozenset(types))
+    return found
+
+
+def tenant_limits() -> Mapping[int, TenantLimits]:
+    """Return the limits of every tenant that has any, or is paused."""
+    lanes: dict[int, dict[str, LaneLimits]] = {}
+    totals: dict[int, int | None] = {}
+    weights: dict[int, float] = {}
+    rows = Limit.objects.values_list("tenant_id", "queue", "running", "min_running", "weight")
+    for tenant_id, queue, running, minimum, weight in rows:
+        if queue:
+            lanes.setdefault(tenant_id, {})[queue] = LaneLimits(running, minimum or 0, weight)
+        else:
+            totals[tenant_id], weights[tenant_id] = running, weight
+    limits = {}
+    for tenant_id, slug, paused in Tenant.objects.values_list("pk", "slug", "paused"):
+        own = lanes.get(tenant_id, {})
+        weight = weights.get(tenant_id, 1.0)
+        # A queue without a row of its own has the tenant's weight.
+        for queue in ("critical", "normal", "batch"):
+            own.setdefault(queue, LaneLimits(weight=weight))
+        limits[tenant_id] = TenantLimits(totals.get(tenant_id), paused, own, slug)
+    return limits
+
+
+def limits_version() -> tuple[object, ...]:
+    """Return a value that differs whenever any limit or pause has changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT count(*) || ':' || coalesce(sum(version), 0) FROM tenants_limit),"
+            " (SELECT count(*) || ':' || coalesce(sum(version), 0) FROM tenants_tenant)"
+        )
+        return tuple(cursor.fetchone() or ())
+
+
+def write_lanes(states: Sequence[LaneState]) -> None:
+    """Write what the dispatcher knows of lanes, for `waiting_for` and the operators."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            LANE_SNAPSHOT,
+            {
+                "tenants": [state.tenant_id for state in states],
+                "queues": [state.queue for state in states],
+                "running": [state.running for state in states],
+                "reasons": [state.reason for state in states],
+                "details": [state.detail for state in states],
+                "vtimes": [state.vtime for state in states],
+            },
+        )
+
+
+def due_items(limit: int) -> list[tuple[uuid.UUID, str]]:
+    """Return (task, what) of all whose time has come, the longest overdue first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT task_id, what FROM later WHERE due_at <= clock_timestamp()"
+            " ORDER BY due_at LIMIT %s",
+            [limit],
+        )
+        return [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def new_token() -> str:
+    """Return what proves that a message comes from the dispatcher."""
+    return secrets.token_urlsafe(24)

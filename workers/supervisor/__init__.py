@@ -1,0 +1,60 @@
+"""The supervisor: the Celery prefork child that guards exactly one run.
+
+==========  ==================================================================
+place       where this process is: worker, queue, machine, isolation level
+guard       the run, step by step, and the loop that watches its handler
+lease       keeping the claim alive, and dying in time when that fails
+output      bytes of the handler's pipes to numbered lines, capped and masked
+verdict     what the handler's end means: an Outcome (plain rules)
+==========  ==================================================================
+
+Steps: claim → workspace → source checkout → handler in its sandbox → end written → workspace wiped.
+Each has a fault point.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import structlog
+
+from tasks import fault_points
+from workers.supervisor.guard import guard
+from workers.supervisor.place import Place
+
+__all__ = ["supervise"]
+
+log = structlog.get_logger(__name__)
+
+
+def supervise(task_id: str, epoch: int, token: str) -> None:
+    """Claim the task that a message names and guard its run to the end.
+
+    A message that cannot be claimed (a duplicate, a stale or a forged one, or a task that was
+    cancelled) is dropped without a trace in the database.
+    """
+    from tasks.services.claim import claim
+
+    place = Place.here()
+    fault_points.reach("before_claim")
+    claimed = claim(
+        uuid.UUID(task_id),
+        epoch,
+        token,
+        queue=place.queue,
+        worker=place.worker,
+        machine=place.machine,
+        isolation=place.level.value,
+        pid=place.pid,
+    )
+    if claimed is None:
+        log.info("message_void", task=task_id, epoch=epoch)
+        return
+    fault_points.reach("after_claim")
+    with structlog.contextvars.bound_contextvars(
+        tenant=claimed.tenant,
+        task=task_id,
+        attempt=claimed.attempt,
+        request_id=claimed.request_id,
+    ):
+        guard(claimed, place)

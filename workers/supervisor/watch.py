@@ -1,0 +1,354 @@
+"""Watching a sandbox to its end: its pipes, its clock, its lease, and what is asked of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from switchyard.errors import ProtocolError
+from switchyard.protocol import (
+    Artifact,
+    Checkpoint,
+    Error,
+    Log,
+    Message,
+    MessageDecoder,
+    Progress,
+    Result,
+    Steering,
+)
+from tasks.errors import Fenced
+from tasks.services import append as stored
+from tasks.services.append import Said, append
+from tasks.services.claim import Claimed, asked, renew
+from workers.sandbox import Exit, HandlerIdentity, Limits, Sandboxed, tree_rss, workspace_bytes
+from workers.supervisor.lease import LeaseWatch
+from workers.supervisor.output import Output
+from workers.supervisor.verdict import Heard
+from workers.worker_steps import draining_since
+
+READ_BYTES = 64 * 1024
+FLUSH_SECONDS = 0.1
+"""Output is stored at once after a pause, and at most this late while it keeps coming."""
+
+ASK_SECONDS = 0.5
+"""How often the supervisor looks whether a cancel was asked for."""
+
+SAMPLE_SECONDS = 1.0
+PENDING_CAP = 4 * 1024 * 1024
+"""With this much output not stored yet (the database is away), the handler's pipes are left full."""
+
+log = structlog.get_logger(__name__)
+_sigterm_at: list[float] = []
+
+
+@contextmanager
+def sigterm_noticed() -> Iterator[None]:
+    """Note SIGTERM instead of dying of it at any bytecode, even inside a COMMIT."""
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        _sigterm_at.append(time.monotonic())
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        # Celery's own handler must be back before the task returns: the child is reaped through it.
+        signal.signal(signal.SIGTERM, before)
+
+
+def stop_began() -> float | None:
+    """Return when this worker was told to stop (monotonic), or None."""
+    since = draining_since()
+    if since is None and _sigterm_at:
+        return _sigterm_at[0]
+    return since
+
+
+class Watch:
+    """The supervisor's loop over one sandbox."""
+
+    def __init__(
+        self,
+        sandboxed: Sandboxed,
+        claimed: Claimed,
+        output: Output,
+        heard: Heard,
+        *,
+        clock: Callable[[], datetime],
+        limits: Limits,
+        deadline: float | None,
+        workspace: Path,
+        identity: HandlerIdentity | None,
+        stdout: str,
+        stderr: str,
+    ) -> None:
+        self._sandboxed = sandboxed
+        self._claimed = claimed
+        self._output = output
+        self._heard = heard
+        self._clock = clock
+        self._limits = limits
+        self._deadline = deadline
+        self._workspace = workspace
+        self._identity = identity
+        self._names = {sandboxed.stdout: stdout, sandboxed.stderr: stderr}
+        self._decoder = MessageDecoder()
+        self._said: list[Said] = []
+        self._flushed_at = 0.0
+        self._database_down = False
+        self._terminate_at: float | None = None
+        self._kill_at: float | None = None
+        self._next = {"renew": 0.0, "ask": 0.0, "sample": 0.0, "workspace": 0.0}
+        self.cancel_asked = False
+        now = time.monotonic()
+        self._next["renew"] = now + settings.SWITCHYARD.heartbeat
+        self._next["ask"] = now + ASK_SECONDS
+        self._lease = LeaseWatch(settings.SWITCHYARD.lease, sandboxed.kill)
+        self._selector = selectors.DefaultSelector()
+        self._open = {sandboxed.stdout, sandboxed.stderr, sandboxed.messages}
+        for descriptor in (*self._open, sandboxed.pidfd):
+            self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def until_it_ends(self) -> Exit:
+        """Watch until nothing of the tree lives and all it said is stored.
+
+        Raises:
+            Fenced: another attempt has taken over; the tree is dead.
+        """
+        try:
+            while not self._round():
+                pass
+            end = self._sandboxed.wait(timeout=30)
+            self._drain()
+            self._tell(self._output.close(self._clock()))
+            self._flush(final=True)
+        except Fenced:
+            self._sandboxed.kill()
+            raise
+        finally:
+            self._lease.stop()
+            self._selector.close()
+        return end
+
+    # -- one round ----------------------------------------------------------------------------------
+
+    def _round(self) -> bool:
+        """Wait for something to happen and do it; return whether the handler has ended."""
+        ended = False
+        for key, _ in self._selector.select(self._patience()):
+            if key.fd == self._sandboxed.pidfd:
+                ended = True
+            else:
+                self._read(int(key.fd))
+        now = time.monotonic()
+        self._flush()
+        if now >= self._next["renew"]:
+            self._renew(now)
+        elif now >= self._next["ask"]:
+            self._ask(now)
+        self._keep_limits(now)
+        return ended
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        moments = [self._next["renew"], self._next["ask"], now + SAMPLE_SECONDS]
+        if self._said or self._output.pending_bytes:
+            moments.append(self._flushed_at + FLUSH_SECONDS)
+        for moment in (self._deadline, self._terminate_at, self._kill_at):
+            if moment is not None:
+                moments.append(moment)
+        return max(0.0, min(moments) - now)
+
+    def _read(self, descriptor: int) -> None:
+        if self._database_down and self._output.pending_bytes > PENDING_CAP:
+            time.sleep(0.05)  # the handler waits on its full pipe; the lease watch still runs
+            return
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._selector.unregister(descriptor)
+            self._open.discard(descriptor)
+        elif descriptor == self._sandboxed.messages:
+            self._hear(data)
+        else:
+            self._tell(self._output.feed(self._names[descriptor], data, self._clock()))
+
+    def _drain(self) -> None:
+        """Read what the pipes still hold; nobody writes to them any more."""
+        for descriptor in list(self._open):
+            while descriptor in self._open:
+                if not _readable(descriptor):
+                    break
+                self._read(descriptor)
+
+    # -- what the handler says ----------------------------------------------------------------------
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            messages = self._decoder.feed(data)
+        except ProtocolError as error:
+            self._stop("protocol", str(error), now=True)
+            return
+        for message in messages:
+            self._take(message)
+
+    def _tell(self, steering: list[Steering]) -> None:
+        for each in steering:
+            if isinstance(each, Progress | Result | Error):
+                self._take(each)
+
+    def _take(self, message: Message) -> None:
+        at = self._clock()
+        if isinstance(message, Progress):
+            # Only the newest of a burst is worth a row.
+            if self._said and isinstance(self._said[-1], stored.Progress):
+                self._said.pop()
+            self._said.append(stored.Progress(at, message.percent, message.step))
+        elif isinstance(message, Log):
+            self._output.say(message.text, at, message.stream)
+        elif isinstance(message, Checkpoint):
+            self._heard.checkpointed = True
+            self._said.append(stored.Checkpoint(at, message.data))
+        elif isinstance(message, Result):
+            self._heard.result, self._heard.has_result = message.data, True
+        elif isinstance(message, Error):
+            self._heard.error = message
+        elif isinstance(message, Artifact):
+            self._output.say(f"artifact {message.name}", at)
+
+    # -- storing ------------------------------------------------------------------------------------
+
+    def _flush(self, *, final: bool = False) -> None:
+        """Store what has come in; while the database is away, keep it and try again later."""
+        if not (self._said or self._output.pending_bytes):
+            return
+        now = time.monotonic()
+        if not final and now < self._flushed_at + FLUSH_SECONDS:
+            return
+        lines = self._output.take()
+        self._said.extend(lines)
+        while self._said:
+            try:
+                append(self._claimed.task_id, self._claimed.epoch, self._said)
+                self._said = []
+                self._database_down = False
+            except (OperationalError, InterfaceError) as error:
+                self._lost_database(error)
+                if not final or self._lease.left < 0:
+                    break
+                time.sleep(0.2)
+        self._flushed_at = time.monotonic()
+
+    def _renew(self, now: float) -> None:
+        try:
+            answer = renew(self._claimed.task_id, self._claimed.epoch)
+        except (OperationalError, InterfaceError) as error:
+            self._lost_database(error)
+            self._next["renew"] = time.monotonic() + min(0.5, settings.SWITCHYARD.heartbeat)
+            return
+        self._database_down = False
+        if answer is None:
+            raise Fenced
+        self._lease.renewed(now)
+        self._next["renew"] = now + settings.SWITCHYARD.heartbeat
+        self._obey(answer)
+
+    def _ask(self, now: float) -> None:
+        self._next["ask"] = now + ASK_SECONDS
+        if self._database_down:
+            return
+        try:
+            answer = asked(self._claimed.task_id, self._claimed.epoch)
+        except (OperationalError, InterfaceError) as error:
+            self._lost_database(error)
+            return
+        if answer is None:
+            raise Fenced
+        self._obey(answer)
+
+    def _lost_database(self, error: Exception) -> None:
+        if not self._database_down:
+            log.warning("database_unreachable", error=str(error))
+        self._database_down = True
+        connection.close()
+
+    # -- stopping -----------------------------------------------------------------------------------
+
+    def _obey(self, ask: str) -> None:
+        if ask in ("cancel", "kill"):
+            self.cancel_asked = True
+        if ask == "kill":
+            self._stop("kill", "cancelled by force", now=True)
+        elif ask in ("cancel", "preempt"):
+            self._stop(ask, ask)
+
+    def _keep_limits(self, now: float) -> None:
+        if self._terminate_at is not None and now >= self._terminate_at:
+            self._terminate_at = None
+            self._sandboxed.terminate()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._sandboxed.kill()
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._stop("time", "time limit")
+        began = stop_began()
+        if began is not None and now - began >= settings.SWITCHYARD.drain:
+            self._stop("stop", "the worker stops")
+        if self._limits.memory_bytes is not None and now >= self._next["sample"]:
+            self._next["sample"] = now + SAMPLE_SECONDS
+            used = tree_rss(self._sandboxed.pid)
+            if used > self._limits.memory_bytes:
+                limit = self._limits.memory_bytes // 2**20
+                self._stop("memory", f"{used // 2**20} MiB of {limit} MiB", now=True)
+        if self._limits.workspace_bytes is not None and now >= self._next["workspace"]:
+            self._look_at_workspace(now)
+
+    def _look_at_workspace(self, now: float) -> None:
+        began = time.monotonic()
+        used = workspace_bytes(self._workspace, self._identity)
+        # A workspace with many files takes long to measure: then it is measured less often.
+        took = time.monotonic() - began
+        self._next["workspace"] = now + max(2.0, took * 50)
+        limit = self._limits.workspace_bytes or 0
+        if used > limit:
+            self._stop("workspace", f"{used // 2**20} MiB of {limit // 2**20} MiB", now=True)
+
+    def _stop(self, why: str, detail: str, *, now: bool = False) -> None:
+        """Ask the handler to end, and kill its tree after the grace; ``now`` leaves the grace out."""
+        if self._heard.stopped_for is not None and not now:
+            return
+        if self._heard.stopped_for is None or why == "kill":
+            self._heard.stopped_for = why
+            self._heard.stop_detail = detail
+        if now:
+            self._sandboxed.kill()
+            return
+        grace = settings.SWITCHYARD.cancel_grace
+        self._sandboxed.cancel(why)
+        # A Python handler sees the request by check_cancelled() and gets half of the grace to act on
+        # it in peace; a command knows nothing but signals.
+        cooperative = why != "time" and not self._claimed.steering
+        self._terminate_at = time.monotonic() + (grace / 2 if cooperative else 0)
+        self._kill_at = time.monotonic() + grace
+
+
+def _readable(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
