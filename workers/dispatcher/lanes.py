@@ -135,7 +135,8 @@ class Lanes:
             if lane is None or lane.ticket != ticket or not lane.queued_in_heap:
                 heapq.heappop(self._heap)
                 continue
-            if tier != self._tier(lane):
+            # Its tenant may have reached a limit through another queue since it was placed.
+            if tier != self._tier(lane) or self.held_by(lane)[0]:
                 self._place(lane)
                 continue
             if not lane.buffer:

@@ -1,0 +1,54 @@
+"""The platform's own Celery tasks, on the queue ``system``, and when beat rings for them.
+
+Beat is only a clock: each task looks in PostgreSQL what there is to do, so one that comes twice,
+late or not at all changes nothing that the next one does not mend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from django.db import close_old_connections
+from django.utils import timezone
+
+from rest import idempotency
+from tasks.partitions import ensure_history_partitions
+from workers.celery_app import app
+
+log = structlog.get_logger(__name__)
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "system: partitions of history": {
+        "task": "workers.system.partitions",
+        "schedule": 6 * HOUR,
+        "options": {"queue": "system", "expires": HOUR},
+    },
+    "system: forget what has expired": {
+        "task": "workers.system.prune",
+        "schedule": 10 * MINUTE,
+        "options": {"queue": "system", "expires": 10 * MINUTE},
+    },
+}
+"""Messages expire before the next one is due, so that none pile up while the worker is away."""
+
+
+@app.task(name="workers.system.partitions")
+def partitions() -> None:
+    """Make the coming months' partitions of events and logs."""
+    close_old_connections()
+    made = ensure_history_partitions()
+    if made:
+        log.info("partitions_made", count=made)
+
+
+@app.task(name="workers.system.prune")
+def prune() -> None:
+    """Forget idempotency records that are older than they are kept."""
+    close_old_connections()
+    forgotten = idempotency.prune(timezone.now())
+    if forgotten:
+        log.info("idempotency_records_pruned", count=forgotten)
