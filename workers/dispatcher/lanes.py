@@ -289,9 +289,7 @@ class Tenants:
         """Take the length of one ended run into the estimate of its type."""
         known = self._seconds.get(type_id)
         self._seconds[type_id] = (
-            max(0.001, seconds)
-            if known is None
-            else known + EWMA_SHARE * (max(0.001, seconds) - known)
+            max(0.001, seconds) if known is None else known + EWMA_SHARE * (max(0.001, seconds) - known)
         )
 
 

@@ -223,9 +223,7 @@ class Dispatcher:
                 if not moved:
                     break
 
-    def _send_batch(
-        self, queue: str, lanes: Lanes, at_most: int, types: frozenset[int]
-    ) -> int:
+    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, types: frozenset[int]) -> int:
         """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
         leader = self._leadership.epoch
         if leader is None:
@@ -266,9 +264,7 @@ class Dispatcher:
         for tenant_id, candidate in picked:
             seconds = self._tenants.seconds(candidate.type_id)
             if candidate.task_id in moved:
-                self._sent[candidate.task_id] = _Sent(
-                    (tenant_id, queue), candidate.type_id, seconds
-                )
+                self._sent[candidate.task_id] = _Sent((tenant_id, queue), candidate.type_id, seconds)
                 self._busy_slots[queue] += 1
             else:
                 # Cancelled in the meantime, or another leader came first.
@@ -291,9 +287,7 @@ class Dispatcher:
         for queue, lanes in self._queues.items():
             for lane in lanes.lanes():
                 reason, detail = lanes.held_by(lane)
-                state = store.LaneState(
-                    lane.tenant_id, queue, lane.running, reason, detail, lane.vtime
-                )
+                state = store.LaneState(lane.tenant_id, queue, lane.running, reason, detail, lane.vtime)
                 if self._written.get((lane.tenant_id, queue)) != state:
                     self._written[(lane.tenant_id, queue)] = state
                     changed.append(state)

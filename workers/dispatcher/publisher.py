@@ -71,9 +71,7 @@ class Publisher:
 
     def forget(self, task_ids: set[str]) -> None:
         """Drop waiting messages that were published anew under another epoch."""
-        self._waiting = deque(
-            bell for bell in self._waiting if str(bell.task_id) not in task_ids
-        )
+        self._waiting = deque(bell for bell in self._waiting if str(bell.task_id) not in task_ids)
 
     def depth(self, queue: str) -> int | None:
         """Return how many messages wait in the broker for ``queue``, or None if it does not say."""

@@ -66,5 +66,3 @@ def ring_again(leader: int, publisher: Publisher) -> int:
             rung += len(bells)
             log.info("rung_again", queue=queue, count=len(bells), in_broker=depth)
     return rung
-
-

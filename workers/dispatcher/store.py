@@ -196,9 +196,7 @@ def dispatch(leader: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
 def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
     """Take tasks out of their lanes that cannot start whatever the lanes' turn."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason}
-        )
+        cursor.execute(PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason})
 
 
 def unpark(leader: int, queue: str, types: Iterable[int], reason: str) -> set[int]:
@@ -341,8 +339,7 @@ def due_items(limit: int) -> list[tuple[uuid.UUID, str]]:
     """Return (task, what) of all whose time has come, the longest overdue first."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT task_id, what FROM later WHERE due_at <= clock_timestamp()"
-            " ORDER BY due_at LIMIT %s",
+            "SELECT task_id, what FROM later WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %s",
             [limit],
         )
         return [(row[0], row[1]) for row in cursor.fetchall()]

@@ -122,9 +122,7 @@ class Output:
         state = self._streams.setdefault(stream, _Stream(stream))
         *lines, state.rest = (state.rest + data).split(b"\n")
         state.rest = state.rest[-LINE_CAP:]
-        found = [
-            steering(line.decode("utf-8", "replace")) for line in lines if line.startswith(b"::")
-        ]
+        found = [steering(line.decode("utf-8", "replace")) for line in lines if line.startswith(b"::")]
         return [each for each in found if isinstance(each, Progress | Result | Error)]
 
     def _add(self, stream: str, line: bytes, at: datetime) -> None:

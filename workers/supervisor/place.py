@@ -34,9 +34,7 @@ class Place:
         """Return the place of the current process, inside a Celery task."""
         name = os.environ.get("SWITCHYARD_WORKER_ID")
         machine = socket.gethostname()
-        worker = (
-            uuid.UUID(name) if name else uuid.uuid5(uuid.NAMESPACE_OID, f"{machine}:{os.getppid()}")
-        )
+        worker = uuid.UUID(name) if name else uuid.uuid5(uuid.NAMESPACE_OID, f"{machine}:{os.getppid()}")
         queue = str(current_task.request.delivery_info["routing_key"])
         return cls(worker, queue, machine, os.getpid(), isolation_level())
 

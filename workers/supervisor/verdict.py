@@ -67,24 +67,18 @@ def verdict(
         return Outcome(RunStatus.CANCELLED, error=None, **facts)
     if heard.stopped_for == "time":
         message = f"The run took longer than its limit of {time_limit:g} s."
-        return Outcome(
-            RunStatus.TIMED_OUT, error={"code": "timed_out", "message": message}, **facts
-        )
+        return Outcome(RunStatus.TIMED_OUT, error={"code": "timed_out", "message": message}, **facts)
     if heard.stopped_for in ("stop", "preempt"):
         status = RunStatus.DROPPED if heard.stopped_for == "stop" else RunStatus.PREEMPTED
         why = "a planned stop of its worker" if heard.stopped_for == "stop" else "critical work"
         message = f"The run was interrupted for {why}."
-        return Outcome(
-            status, error={"code": "interrupted", "message": message}, **facts
-        )
+        return Outcome(status, error={"code": "interrupted", "message": message}, **facts)
     # A handler that died of a signal would most likely do so again: no retry unless it is asked for.
     retry = heard.error.retry if heard.error else (False if end.signal else None)
     return Outcome(RunStatus.FAILED, error=error, retry=retry, **facts)
 
 
-def _error(
-    task_type: str, params: dict[str, Any], end: Exit, heard: Heard
-) -> dict[str, Any] | None:
+def _error(task_type: str, params: dict[str, Any], end: Exit, heard: Heard) -> dict[str, Any] | None:
     """Return what went wrong by the handler's own account or its exit; None for success."""
     if heard.error is not None:
         found = {"code": heard.error.code, "message": heard.error.message}

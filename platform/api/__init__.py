@@ -1,0 +1,1 @@
+"""The URL tree of the API, its OpenAPI document, and the operators' endpoints."""

@@ -1,0 +1,35 @@
+"""Write to the trail, in the transaction of the deed: neither exists without the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from structlog.contextvars import get_contextvars
+
+from audit.models import AuditEntry
+
+
+def record(
+    *,
+    actor: str,
+    action: str,
+    object: str = "",
+    tenant_id: int | None = None,
+    reason: str = "",
+    data: Mapping[str, Any] | None = None,
+) -> AuditEntry:
+    """Append one entry; call it inside the transaction that does the deed.
+
+    ``action`` is a word of the form ``token.issue``. ``data`` is JSON and must hold no secret. The
+    request id is taken from the log context, where the middleware has put it.
+    """
+    return AuditEntry.objects.create(
+        actor=actor,
+        action=action,
+        object=object,
+        tenant_id=tenant_id,
+        request_id=str(get_contextvars().get("request_id", "")),
+        reason=reason,
+        data=dict(data or {}),
+    )

@@ -1,0 +1,44 @@
+"""What the database's own trouble looks like, and the 503 it becomes (never a 500)."""
+
+from __future__ import annotations
+
+import psycopg
+from django.db import utils
+
+from rest.errors import Unavailable
+
+# A transaction that PostgreSQL ended to break a tie may simply be sent again.
+_TIES = ("40001", "40P01")
+
+
+class DatabaseAway(Unavailable):
+    """PostgreSQL cannot be reached, takes no more connections, or is restarting."""
+
+    code = "database_unavailable"
+    default_detail = "The database cannot be reached at the moment; nothing was changed."
+
+
+class DatabaseBusy(Unavailable):
+    """PostgreSQL ended this transaction in favour of another one, again and again."""
+
+    code = "database_busy"
+    default_detail = "Too many changes to the same thing at once; nothing was changed, try again."
+
+
+def is_outage(exception: BaseException | None) -> bool:
+    """Tell whether the exception comes from the state of the database, not from a wrong query."""
+    return isinstance(
+        exception,
+        utils.OperationalError
+        | utils.InterfaceError
+        | psycopg.OperationalError
+        | psycopg.InterfaceError,
+    )
+
+
+def outage_problem(exception: BaseException) -> Unavailable:
+    """Return the 503 for an exception that :func:`is_outage` accepts."""
+    cause = exception if isinstance(exception, psycopg.Error) else exception.__cause__
+    if isinstance(cause, psycopg.Error) and cause.sqlstate in _TIES:
+        return DatabaseBusy(retry_after=1)
+    return DatabaseAway(retry_after=2)

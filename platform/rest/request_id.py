@@ -1,0 +1,59 @@
+"""One id per request: taken from ``X-Request-ID`` or made, echoed, and on every log line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from structlog.contextvars import bound_contextvars
+from uuid_utils.compat import uuid7
+
+HEADER = "X-Request-ID"
+_VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+
+
+def request_id_of(request: object) -> str:
+    """Return the id that the middleware gave to this request (of Django or of DRF), or ``""``."""
+    return str(getattr(request, "request_id", ""))
+
+
+def choose(offered: str | None) -> str:
+    """Keep the caller's id when it is harmless in a log and a header; else make one."""
+    if offered and _VALID.fullmatch(offered):
+        return offered
+    return str(uuid7())
+
+
+class RequestIdMiddleware:
+    """Give the request its id; runs in the event loop under ASGI, without a thread of its own."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        chosen = choose(request.headers.get(HEADER))
+        request.request_id = chosen  # type: ignore[attr-defined]
+        if self.is_async:
+            return self._later(request, chosen)
+        with bound_contextvars(request_id=chosen):
+            response = cast(HttpResponseBase, self.get_response(request))
+        response[HEADER] = chosen
+        return response
+
+    async def _later(self, request: HttpRequest, chosen: str) -> HttpResponseBase:
+        with bound_contextvars(request_id=chosen):
+            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
+        response[HEADER] = chosen
+        return response

@@ -1,0 +1,113 @@
+"""A request rate per credential: a token bucket in Redis, one round trip per request.
+
+It guards the web processes; limits on work are the tenants' (``queued_limit``, ``submit_rate``).
+When Redis is away everybody passes: a guard must not become the outage. After a failure it is left
+alone for a few seconds, so that a frozen Redis delays one request and not each.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+import structlog
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from rest.errors import TooManyRequests
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+# Generous: they stop a runaway script, not a busy CI. SWITCHYARD_REQUEST_RATE may say otherwise.
+REQUESTS_PER_SECOND = 500.0
+BURST = 2000.0
+TIMEOUT_SECONDS = 0.2
+PAUSE_SECONDS = 5.0
+
+# Redis's clock, so that the web processes need not agree on the time.
+_TAKE = """
+local rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+local bucket = redis.call('HMGET', KEYS[1], 'level', 'at')
+local level, at = tonumber(bucket[1]) or burst, tonumber(bucket[2]) or now
+level = math.min(burst, level + math.max(0, now - at) * rate)
+local wait = 0
+if level >= 1 then level = level - 1 else wait = (1 - level) / rate end
+redis.call('HSET', KEYS[1], 'level', tostring(level), 'at', tostring(now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(burst / rate * 1000) + 1000)
+return tostring(wait)
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class RequestRateExceeded(TooManyRequests):
+    """One credential sends requests faster than the server takes them."""
+
+    code = "request_rate"
+    title = "Too many requests"
+    default_detail = "You send requests faster than allowed; wait, then go on more slowly."
+
+
+class Bucket:
+    """Token buckets in one Redis; made once per process."""
+
+    def __init__(self, url: str, *, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.client = redis.Redis.from_url(
+            url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+        )
+        self.script = self.client.register_script(_TAKE)
+        self.resume_at = 0.0
+
+    def take(self, key: str) -> float:
+        """Take one request from the bucket; return the seconds to wait, 0 when it was there."""
+        if time.monotonic() < self.resume_at:
+            return 0.0
+        try:
+            answer: Any = self.script(keys=[f"switchyard:rate:{key}"], args=[self.rate, self.burst])
+            return float(answer)
+        except redis.RedisError as error:
+            self.resume_at = time.monotonic() + PAUSE_SECONDS
+            log.warning("request_rate_unchecked", error=str(error))
+            return 0.0
+
+
+_bucket: Bucket | None = None
+
+
+def bucket() -> Bucket:
+    """Return this process's buckets, by the settings."""
+    global _bucket
+    if _bucket is None:
+        environment = settings.SWITCHYARD
+        rate = float(getattr(environment, "request_rate", REQUESTS_PER_SECOND))
+        burst = float(getattr(environment, "request_burst", BURST))
+        _bucket = Bucket(environment.redis_url, rate=rate, burst=burst)
+    return _bucket
+
+
+def require_rate(key: str) -> None:
+    """Count one request of ``key`` (``token:7``, ``user:3``); for views outside DRF too.
+
+    Raises:
+        RequestRateExceeded: with the seconds to wait.
+    """
+    wait = bucket().take(key)
+    if wait > 0:
+        raise RequestRateExceeded(retry_after=wait, limit="request_rate")
+
+
+class RequestRate(BaseThrottle):
+    """The rate of the credential that authenticated the request; its ``key`` names the bucket."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        key = getattr(request.auth, "key", None)
+        if key:
+            require_rate(str(key))
+        return True

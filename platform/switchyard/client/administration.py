@@ -1,0 +1,85 @@
+"""The parts of the client that few programs need: a tenant's tokens, and the operators' view."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from switchyard.client.pages import results
+from switchyard.client.transport import Transport, compact
+
+
+class Tokens:
+    """The API tokens of the tenant; `path` is asked only when one is used."""
+
+    def __init__(self, transport: Transport, path: Callable[[], str]) -> None:
+        self._transport = transport
+        self._path = path
+
+    def list(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the tokens; never their secrets."""
+        return results(self._transport, self._path())
+
+    def create(
+        self, name: str, scopes: Sequence[str], *, expires_in: float | None = None
+    ) -> Mapping[str, Any]:
+        """Make a token; `token` in the answer is shown this once. `expires_in` is in seconds.
+
+        After a lost answer the request is not repeated by the same key: a replay could not show the
+        secret. Make another token and revoke the first.
+        """
+        body = compact({"name": name, "scopes": [*scopes], "expires_in": expires_in})
+        return _object(self._transport.request("POST", self._path(), body=body))
+
+    def revoke(self, token: str) -> None:
+        """End a token, given by its id, at once."""
+        self._transport.request("DELETE", f"{self._path()}/{quote(token, safe='')}")
+
+
+class Operator:
+    """What platform operators see, over all tenants."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the state of every component."""
+        return _object(self._transport.request("GET", "/api/v1/operator/status"))
+
+    def queues(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the queues with their counts."""
+        return self._list("queues")
+
+    def workers(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the workers that are alive."""
+        return self._list("workers")
+
+    def tenants(self) -> Iterator[Mapping[str, Any]]:
+        """Yield all tenants."""
+        return self._list("tenants")
+
+    def create_tenant(self, slug: str, name: str) -> Mapping[str, Any]:
+        """Make a tenant."""
+        return _object(
+            self._transport.request(
+                "POST",
+                "/api/v1/operator/tenants",
+                body={"slug": slug, "name": name},
+                key=str(uuid.uuid4()),
+            )
+        )
+
+    def _list(self, name: str) -> Iterator[Mapping[str, Any]]:
+        return results(self._transport, f"/api/v1/operator/{name}")
+
+
+def ready(transport: Transport) -> tuple[bool, Mapping[str, Any]]:
+    """Ask `/health/ready`, which needs no token: is the server ready, and what does it say."""
+    status, told = transport.probe("/health/ready")
+    return status < 300, _object(told)
+
+
+def _object(answer: object) -> Mapping[str, Any]:
+    return answer if isinstance(answer, Mapping) else {}

@@ -1,0 +1,1 @@
+"""Who may do what, and how much: tenants, members, tokens and their authentication, limits."""

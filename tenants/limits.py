@@ -1,0 +1,22 @@
+"""The shape of a tenant's limits: one row for the whole tenant and one per queue."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+QUEUES = ("critical", "normal", "batch")
+WHOLE = ""  # the `queue` of the row that holds for all queues together
+DEFAULT_WEIGHT = 1.0
+
+
+class LimitRow(NamedTuple):
+    """One row as the dispatcher reads it; ``None`` is no limit, ``queue`` ``""`` is all queues."""
+
+    tenant_id: int
+    queue: str
+    running: int | None
+    queued: int | None
+    min_running: int | None
+    weight: float
+    submit_per_second: float | None
+    version: int

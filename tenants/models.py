@@ -1,0 +1,130 @@
+"""Tenants, their members, tokens and limits."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE
+from tenants.scopes import ROLES
+
+
+class Tenant(models.Model):
+    """A team with its own members, tokens, limits and data.
+
+    ``paused``: nothing of it is dispatched, reading and submitting go on. ``network_permitted``:
+    its tasks may ask for the network. ``is_first``: made by ``up``; there an operator needs no
+    reason.
+    """
+
+    uid = models.UUIDField(default=uuid7, unique=True, editable=False)
+    slug = models.CharField(max_length=50, unique=True)
+    name = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    paused = models.BooleanField(default=False)
+    network_permitted = models.BooleanField(default=False)
+    is_first = models.BooleanField(default=False, editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=r"^[a-z0-9](-?[a-z0-9])*$"), name="tenant_slug_form"
+            ),
+            models.UniqueConstraint(
+                fields=["is_first"], condition=models.Q(is_first=True), name="tenant_one_first"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Membership(models.Model):
+    """A user's role in a tenant. A tenant that has members keeps at least one owner (services)."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="membership_once"),
+            models.CheckConstraint(condition=models.Q(role__in=ROLES), name="membership_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.role} of {self.tenant}"
+
+
+class ApiToken(models.Model):
+    """A credential for programs, of one tenant or (``operator``) of the platform.
+
+    Only the SHA-256 of its secret part is stored. ``last_used_at`` moves at most once a minute.
+    """
+
+    uid = models.UUIDField(default=uuid7, unique=True, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, related_name="tokens")
+    operator = models.BooleanField(default=False)
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=8, unique=True)
+    hash = models.CharField(max_length=64)
+    scopes = ArrayField(models.CharField(max_length=50), default=list)
+    created_by = models.CharField(max_length=300)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(operator=True, tenant=None)
+                | models.Q(operator=False, tenant__isnull=False),
+                name="token_of_tenant_or_operator",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} (sy_{self.prefix}_…)"
+
+
+class Limit(models.Model):
+    """How much a tenant may use, in all (``queue`` empty) or of one queue; null is no limit.
+
+    ``running``, ``queued``: tasks at once; ``min_running``: guaranteed before others get more;
+    ``weight``: its share among tenants; ``submit_per_second``: accepted tasks a second. ``version``
+    grows with each change, so that the dispatcher sees one by a sum.
+    """
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="limits")
+    queue = models.CharField(
+        max_length=10, default=WHOLE, blank=True, choices=[(name, name) for name in QUEUES]
+    )
+    running = models.PositiveIntegerField(null=True, blank=True)
+    queued = models.PositiveIntegerField(null=True, blank=True)
+    min_running = models.PositiveIntegerField(null=True, blank=True)
+    weight = models.FloatField(default=DEFAULT_WEIGHT)
+    submit_per_second = models.FloatField(null=True, blank=True)
+    version = models.PositiveBigIntegerField(default=1, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "queue"], name="limit_once"),
+            models.CheckConstraint(condition=models.Q(queue__in=(WHOLE, *QUEUES)), name="limit_queue"),
+            models.CheckConstraint(condition=models.Q(weight__gt=0), name="limit_weight"),
+            models.CheckConstraint(
+                condition=models.Q(min_running=None)
+                | models.Q(running=None)
+                | models.Q(min_running__lte=models.F("running")),
+                name="limit_minimum_below_maximum",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"limits of {self.tenant} {self.queue or 'in all'}"

@@ -1,0 +1,116 @@
+"""Reading tenants, tokens, members and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F, QuerySet, Sum
+
+from rest.errors import NotFound
+from tenants.actor import Actor
+from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE, LimitRow
+from tenants.models import ApiToken, Limit, Membership, Tenant
+
+
+def tenants_visible(actor: Actor) -> QuerySet[Tenant]:
+    """Return the tenants that the caller belongs to; a platform operator sees all."""
+    if actor.operator:
+        return Tenant.objects.all()
+    if actor.user_id is not None:
+        return Tenant.objects.filter(memberships__user_id=actor.user_id)
+    if actor.tenant_id is None:
+        return Tenant.objects.none()
+    return Tenant.objects.filter(pk=actor.tenant_id)
+
+
+def tenants_paused() -> frozenset[int]:
+    """Return the ids of the tenants of which nothing may be dispatched."""
+    return frozenset(Tenant.objects.filter(paused=True).values_list("pk", flat=True))
+
+
+def tokens_of(tenant: Tenant) -> QuerySet[ApiToken]:
+    """Return the tenant's tokens, also the expired and revoked ones."""
+    return ApiToken.objects.filter(tenant=tenant)
+
+
+def token_get(tenant: Tenant, uid: UUID) -> ApiToken:
+    """Return one token of the tenant.
+
+    Raises:
+        NotFound
+    """
+    token = tokens_of(tenant).filter(uid=uid).first()
+    if token is None:
+        raise NotFound()
+    return token
+
+
+def members_of(tenant: Tenant) -> QuerySet[Membership]:
+    """Return the tenant's members with their users."""
+    return Membership.objects.filter(tenant=tenant).select_related("user")
+
+
+def member_get(tenant: Tenant, username: str) -> Membership:
+    """Return one member by user name.
+
+    Raises:
+        NotFound
+    """
+    member = members_of(tenant).filter(user__username__iexact=username).first()
+    if member is None:
+        raise NotFound()
+    return member
+
+
+def limits_for(tenant: Tenant) -> dict[str, Any]:
+    """Return the tenant's limits in the shape of ``PUT /limits``, every member present.
+
+    ``{"running", "queued", "submit_per_second", "weight",
+    "queues": {name: {"running", "min_running", "queued"}}}``; null is no limit.
+    """
+    rows = {row.queue: row for row in Limit.objects.filter(tenant=tenant)}
+    whole = rows.get(WHOLE)
+    return {
+        "running": whole.running if whole else None,
+        "queued": whole.queued if whole else None,
+        "submit_per_second": whole.submit_per_second if whole else None,
+        "weight": whole.weight if whole else DEFAULT_WEIGHT,
+        "queues": {
+            name: {
+                "running": rows[name].running if name in rows else None,
+                "min_running": rows[name].min_running if name in rows else None,
+                "queued": rows[name].queued if name in rows else None,
+            }
+            for name in QUEUES
+        },
+    }
+
+
+def limits_version(tenant: Tenant) -> int:
+    """Return a number that grows with each change of the tenant's limits."""
+    return Limit.objects.filter(tenant=tenant).aggregate(sum=Sum("version"))["sum"] or 0
+
+
+def all_limits() -> list[LimitRow]:
+    """Return every limit row of every tenant, for the dispatcher. One query, no model objects."""
+    return [
+        LimitRow(*row)
+        for row in Limit.objects.values_list(
+            "tenant_id",
+            "queue",
+            "running",
+            "queued",
+            "min_running",
+            "weight",
+            "submit_per_second",
+            "version",
+        )
+    ]
+
+
+def limits_stamp() -> int:
+    """Return a number that changes whenever any limit or any tenant's pause changes. Two sums."""
+    limits = Limit.objects.aggregate(sum=Sum("version"))["sum"] or 0
+    tenants = Tenant.objects.aggregate(sum=Sum(F("version")))["sum"] or 0
+    return int(limits) + int(tenants)

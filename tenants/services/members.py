@@ -1,0 +1,113 @@
+"""Add, change and remove members; a tenant's last owner stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+
+from audit.services import record
+from tenants.actor import Actor
+from tenants.errors import AlreadyMember, LastOwner, RoleRequired
+from tenants.models import Membership, Tenant
+from tenants.scopes import OWNER
+
+
+def member_add(*, actor: Actor, tenant: Tenant, user: AbstractBaseUser, role: str) -> Membership:
+    """Make a user a member.
+
+    Raises:
+        AlreadyMember
+        RoleRequired: only an owner (or a platform operator) makes owners.
+    """
+    _owners_only(actor, role)
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                member = Membership.objects.create(tenant=tenant, user_id=user.pk, role=role)
+        except IntegrityError:
+            raise AlreadyMember() from None
+        _tell(actor, tenant, "member.add", user.get_username(), role)
+    return member
+
+
+def member_role_set(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    member: Membership,
+    role: str,
+    check: Callable[[Membership], None] = lambda member: None,
+) -> Membership:
+    """Give a member another role; ``check`` sees the locked row first (for ``If-Match``).
+
+    Raises:
+        LastOwner
+        RoleRequired: only an owner (or a platform operator) touches owners.
+    """
+    with transaction.atomic():
+        locked = _lock(tenant, member)
+        check(locked)
+        if locked.role == role:
+            return locked
+        _owners_only(actor, role, locked.role)
+        if locked.role == OWNER:
+            _another_owner(tenant, locked)
+        locked.role = role
+        locked.version += 1
+        locked.save(update_fields=["role", "version"])
+        _tell(actor, tenant, "member.role", locked.user.get_username(), role)
+    return locked
+
+
+def member_remove(
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    member: Membership,
+    check: Callable[[Membership], None] = lambda member: None,
+) -> None:
+    """Remove a member; ``check`` as for :func:`member_role_set`.
+
+    Raises:
+        LastOwner
+        RoleRequired: only an owner (or a platform operator) touches owners.
+    """
+    with transaction.atomic():
+        locked = _lock(tenant, member)
+        check(locked)
+        _owners_only(actor, locked.role)
+        if locked.role == OWNER:
+            _another_owner(tenant, locked)
+        username = locked.user.get_username()
+        locked.delete()
+        _tell(actor, tenant, "member.remove", username, "")
+
+
+def _lock(tenant: Tenant, member: Membership) -> Membership:
+    """Lock the tenant first, so that two owners cannot remove each other at the same time."""
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    return Membership.objects.select_related("user").get(pk=member.pk)
+
+
+def _owners_only(actor: Actor, *roles: str) -> None:
+    if OWNER in roles and actor.role != OWNER and not actor.operator:
+        raise RoleRequired(OWNER)
+
+
+def _another_owner(tenant: Tenant, member: Membership) -> None:
+    owners = Membership.objects.filter(tenant=tenant, role=OWNER).exclude(pk=member.pk)
+    if not owners.exists():
+        raise LastOwner()
+
+
+def _tell(actor: Actor, tenant: Tenant, action: str, username: str, role: str) -> None:
+    record(
+        actor=actor.name,
+        action=action,
+        object=f"user:{username}",
+        tenant_id=tenant.pk,
+        reason=actor.reason,
+        data={"role": role} if role else {},
+    )

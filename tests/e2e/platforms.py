@@ -1,0 +1,179 @@
+"""A whole platform, started as a user starts it, for tests that go through the public API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from ops.supervision.processes import children, descendants
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 150.0
+STOP_SECONDS = 90.0
+
+# Every time constant shortened by settings, as SCENARIOS.md asks; never by changing code.
+SHORT_TIMES = {
+    "SWITCHYARD_LEASE": "3",
+    "SWITCHYARD_HEARTBEAT": "1",
+    "SWITCHYARD_DISPATCH_TIMEOUT": "2",
+    "SWITCHYARD_CANCEL_GRACE": "2",
+    "SWITCHYARD_DRAIN": "5",
+    "SWITCHYARD_TEST_TASK_TYPES": "1",
+}
+# How each component's command line is recognised.
+MARKS = {
+    "web": "ops.up.serve",
+    "dispatcher": "manage.py dispatch",
+    "beat": "-A workers beat",
+    "system": "-Q system",
+    "pools": "manage.py pools",
+    "critical": "-Q critical",
+    "normal": "-Q normal",
+    "batch": "-Q batch",
+    "postgres": "/bin/postgres -D",
+    "valkey": "valkey-server",
+}
+POOLS = ("critical", "normal", "batch")
+
+
+@dataclass
+class Platform:
+    """One running platform; made by :func:`start_platform`."""
+
+    state: Path
+    environment: dict[str, str]
+    credentials: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return str(self.credentials["url"])
+
+    @property
+    def tenant(self) -> str:
+        """The slug of its first tenant."""
+        return str(self.credentials["tenant"])
+
+    def client(self, token: str | None = None) -> httpx2.Client:
+        """Return a client of the first tenant's API (paths are relative to the tenant)."""
+        return httpx2.Client(
+            base_url=f"{self.url}/api/v1/tenants/{self.tenant}/",
+            headers={"Authorization": f"Bearer {token or self.credentials['token']}"},
+            timeout=60,
+            trust_env=False,
+        )
+
+    def operator(self) -> httpx2.Client:
+        """Return a client with the platform operator's token (paths are relative to /api/v1/)."""
+        return httpx2.Client(
+            base_url=f"{self.url}/api/v1/",
+            headers={
+                "Authorization": f"Bearer {self.credentials['operator_token']}",
+                "X-Operator-Reason": "test",
+            },
+            timeout=60,
+            trust_env=False,
+        )
+
+    @property
+    def supervisor(self) -> int:
+        """The process id of `up`."""
+        return int(json.loads((self.state / "lock").read_text())["pid"])
+
+    def pid(self, name: str) -> int:
+        """Return the main process of a component, a pool's first worker, or an embedded server.
+
+        Raises:
+            AssertionError: when it does not run (usable with ``eventually``).
+        """
+        above = self.pid("pools") if name in POOLS else self.supervisor
+        for pid in children(above):
+            if MARKS[name] in command_line(pid):
+                return pid
+        raise AssertionError(f"{name} does not run")
+
+    def signal(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to a component's main process; return its process id."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def wait_for_another(self, name: str, old: int, *, seconds: float = 30.0) -> int:
+        """Wait until another process does the component's work; return its id."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                pid = self.pid(name)
+            except (AssertionError, OSError, ValueError):
+                pid = old
+            if pid != old:
+                return pid
+            time.sleep(0.05)
+        raise AssertionError(f"{name} did not come back within {seconds} s")
+
+    def processes(self) -> list[int]:
+        """Return every process of the platform, the supervisor first."""
+        return [self.supervisor, *descendants(self.supervisor)]
+
+    def log(self, name: str) -> str:
+        """Return a component's log."""
+        return (self.state / "logs" / f"{name}.log").read_text(errors="replace")
+
+    def up(self, *arguments: str, seconds: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
+        """Run `up` with this platform's state and environment."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), "up", "--state", str(self.state), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        done = self.up("--detach", "--port", "0")
+        assert done.returncode == 0, done.stdout
+        self.credentials = json.loads((self.state / "credentials.json").read_text())
+
+    def stop(self) -> None:
+        """Stop it and wait until it has gone."""
+        done = self.up("--stop", seconds=STOP_SECONDS)
+        assert done.returncode == 0, done.stdout
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def start_platform(state: Path, **settings: str) -> Platform:
+    """Start a platform with short times; ``settings`` are further environment variables.
+
+    ``SWITCHYARD_E2E_BROKER_URL`` in the environment of the test run replaces the embedded broker.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SWITCHYARD_")
+        and name not in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "DJANGO_SETTINGS_MODULE")
+    }
+    environment |= SHORT_TIMES | settings
+    if broker := os.environ.get("SWITCHYARD_E2E_BROKER_URL"):
+        environment.setdefault("BROKER_URL", broker)
+    platform = Platform(state, environment)
+    platform.start()
+    return platform

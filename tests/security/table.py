@@ -1,0 +1,152 @@
+# ruff: noqa: E501 - the document has tables
+"""Writes docs/isolation.md: what each isolation level closes, as measured on this machine.
+
+    make isolation-table        (python -m tests.security.table)
+
+Measured as an ordinary user and, where it is started as root, with a user of its own per handler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.security.stage import OWN_USER
+from workers.sandbox import Level, detect
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "isolation.md"
+STAGE_SECONDS = 120
+NEEDED_ABI = 6
+"""The committed table was made where Landlock can refuse signals and abstract sockets."""
+
+Column = tuple[Level, bool]
+Results = Mapping[Column, Mapping[str, str]]
+COLUMNS: tuple[Column, ...] = tuple((level, own) for own in (False, True) for level in Level)
+
+TEXT = """\
+# Isolation levels
+
+A handler is exec'd by its supervisor in a sandbox. A worker tries which levels work on its machine
+(`SWITCHYARD_ISOLATION=auto`), reports the level it uses, and refuses to start below
+`SWITCHYARD_ISOLATION_MINIMUM`.
+
+| level | made of | where it works |
+| --- | --- | --- |
+| `full` | own user, pid, mount, net, ipc, uts and cgroup namespaces, a root of read-only binds, Landlock, seccomp, rlimits | Linux 5.13 and later with unprivileged user namespaces; not in a stock container |
+| `container` | Landlock, seccomp, rlimits, undumpable, own session | Linux 5.13 and later, stock containers too |
+| `process` | exec, clean environment, undumpable, own session, rlimits | anywhere; for development |
+
+Started as root, a worker drops to an ordinary user and gives each slot's handlers a user of their own
+("own user" below): a wall that holds at every level.
+
+## Measured
+
+A hostile handler tried all of this against a supervisor, another run and the services of a platform.
+An error's name means that it was refused with that error. `make isolation-table` measures again;
+a test compares.
+
+{table}
+
+## What stays open, and what to do about it
+
+- **One kernel.** Every level shares it. Tenants who would attack it need machines of their own.
+- **Below `full`**: a daemon that left its session outlives a supervisor that was killed with SIGKILL.
+  A run that ends normally leaves nothing (the supervisor inherits and kills its orphans); after a
+  killed supervisor the machine's sweep finds them by SWITCHYARD_RUN in their environment, or as
+  orphans that the pool manager inherited. What is undumpable and was not inherited cannot be found
+  except by its own user, so run the pool manager as a subreaper.
+- **`process`** keeps no file, socket or process of the same user from a handler.
+- **Memory.** `memory_mb` is RLIMIT_DATA for each process (what it may write to; V8, Go and Java reserve
+  far more address space than they use), and a sampled sum over the tree. Shared mappings count only
+  in the sum. Exact limits for a whole tree need a cgroup: run workers in containers with one.
+- **Processes.** Counted per user: exact at `full` and with an own user, otherwise not limited.
+- **Disk.** One file is limited exactly (RLIMIT_FSIZE), the workspace by sampling; give workspaces a file
+  system of their own where a burst matters.
+- **Network.** Off: at `full` only the run's own loopback, at `container` no internet sockets at all.
+  Granted: at `full` only through the supervisor's proxy, which refuses private, loopback, link-local,
+  shared, reserved and metadata addresses (by HTTP_PROXY and friends; programs that ignore these have
+  no network, and names are resolved by the proxy alone); at `container` and `process` the network is
+  simply open, so those levels need a firewall beside them. `http.request` checks its addresses itself there.
+- **Unix sockets.** Allowed at `full`, where none of the machine's can be seen; refused at `container`
+  (socketpair works), which breaks programs that talk to themselves that way.
+- **/proc.** `container` shows a program none of it, not even itself, because Landlock cannot tell
+  processes apart there.
+- **What may be executed.** Anything, also what the run wrote itself or holds in memory (memfd): a
+  workspace is there to build in.
+- **What is seen.** /usr, the loader and certificate files of /etc, the interpreter, our own handler
+  code, installed Python packages, and `SWITCHYARD_SANDBOX_PATHS`: keep secrets out of those.
+"""
+
+
+def measure(column: Column) -> dict[str, str]:
+    """Run the stage for one level, in a process of its own because it gives rights up."""
+    level, own_user = column
+    words = [
+        sys.executable,
+        "-m",
+        "tests.security.stage",
+        level.value,
+        *([OWN_USER] if own_user else []),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=STAGE_SECONDS
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return dict(json.loads(done.stdout))
+
+
+def why_not(column: Column) -> str | None:
+    """Why a column cannot be measured here, or None."""
+    level, own_user = column
+    found = detect()
+    if not found.available[level]:
+        return f"level {level} does not work here: {found.reasons[level]}"
+    if own_user and os.geteuid() != 0:
+        return "needs to be started as root"
+    if found.landlock_abi < NEEDED_ABI and level is not Level.PROCESS:
+        return f"needs Landlock ABI {NEEDED_ABI} (Linux 6.12)"
+    return None
+
+
+def render(results: Results) -> str:
+    """The whole document."""
+    names = [f"{level}, own user" if own else str(level) for level, own in COLUMNS]
+    lines = [f"| tried | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for probe in next(iter(results.values())):
+        cells = [_cell(results[column][probe]) for column in COLUMNS]
+        lines.append(f"| {probe} | {' | '.join(cells)} |")
+    return TEXT.format(table="\n".join(lines))
+
+
+def committed() -> dict[Column, dict[str, str]]:
+    """The results that the committed document tells."""
+    rows = [
+        line.strip("| \n").split(" | ")
+        for line in DOCUMENT.read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    start = next(index for index, row in enumerate(rows) if row[0] == "tried") + 2
+    return {
+        column: {row[0]: row[1 + index].strip("*") for row in rows[start:]}
+        for index, column in enumerate(COLUMNS)
+    }
+
+
+def _cell(outcome: str) -> str:
+    opened = outcome in ("open", "lives", "EINVAL") or outcome == "200 of 200"
+    return f"**{outcome}**" if opened else outcome
+
+
+if __name__ == "__main__":
+    for each in COLUMNS:
+        if reason := why_not(each):
+            sys.exit(f"{each[0]} cannot be measured: {reason}")
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(render({each: measure(each) for each in COLUMNS}))

@@ -1,0 +1,105 @@
+"""Members: who may change whom, and the owner who stays."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connections, transaction
+
+from audit.models import AuditEntry
+from tenants.actor import SYSTEM, Actor
+from tenants.errors import LastOwner
+from tenants.models import Membership
+from tenants.selectors import member_get
+from tenants.services import member_remove, member_role_set
+from tests.tenants.callers import World
+
+MEMBERS = "/api/v1/tenants/acme/members"
+
+
+def test_an_admin_changes_members_but_not_owners(world: World) -> None:
+    adam = world.user("adam")
+    assert adam.send("PUT", f"{MEMBERS}/bob", {"role": "member"}).json()["role"] == "member"
+    for body in ({"role": "owner"}, {"role": "viewer"}):
+        user = "bob" if body["role"] == "owner" else "alice"
+        refused = adam.send("PUT", f"{MEMBERS}/{user}", body)
+        assert (refused.status_code, refused.json()["required"]) == (403, "owner")
+    assert adam.send("DELETE", f"{MEMBERS}/alice").status_code == 403
+    assert adam.send("DELETE", f"{MEMBERS}/bob").status_code == 204
+    assert AuditEntry.objects.filter(action__startswith="member.", actor="user:adam").count() == 2
+
+
+def test_the_last_owner_stays(world: World) -> None:
+    alice = world.user("alice")
+    for answer in (
+        alice.send("PUT", f"{MEMBERS}/alice", {"role": "admin"}),
+        alice.send("DELETE", f"{MEMBERS}/alice"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "last_owner")
+    assert alice.send("PUT", f"{MEMBERS}/adam", {"role": "owner"}).status_code == 200
+    assert alice.send("DELETE", f"{MEMBERS}/alice").status_code == 204
+    assert alice.get(MEMBERS).status_code == 404
+
+
+def test_two_owners_cannot_remove_each_other_at_once(lasting_world: World) -> None:
+    acme = lasting_world.acme
+    adam = member_get(acme, "adam")
+    member_role_set(actor=SYSTEM, tenant=acme, member=adam, role="owner")
+    barrier = Barrier(2)
+
+    def remove(username: str) -> bool:
+        try:
+            member = member_get(acme, username)
+            barrier.wait()
+            member_remove(actor=SYSTEM, tenant=acme, member=member)
+            return True
+        except LastOwner:
+            return False
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        removed = list(pool.map(remove, ["alice", "adam"]))
+    assert sorted(removed) == [False, True]
+    assert Membership.objects.filter(tenant=acme, role="owner").count() == 1
+
+
+def test_a_stale_etag_is_412(world: World) -> None:
+    alice = world.user("alice")
+    tag = alice.get(f"{MEMBERS}/bob")["ETag"]
+    changed = alice.send("PUT", f"{MEMBERS}/bob", {"role": "member"}, If_Match=tag)
+    assert (changed.status_code, changed["ETag"] != tag) == (200, True)
+    stale = alice.send("DELETE", f"{MEMBERS}/bob", If_Match=tag)
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+
+
+def test_operators_add_members_and_nobody_learns_who_has_an_account(world: World) -> None:
+    body = {"user": "carol", "role": "viewer"}
+    assert world.user("alice").post(MEMBERS, body).status_code == 403
+    operator = world.operator()
+    assert operator.post(MEMBERS, body).status_code == 201
+    again = operator.post(MEMBERS, body)
+    assert (again.status_code, again.json()["code"]) == (409, "already_member")
+    unknown = operator.post(MEMBERS, {"user": "nobody-here", "role": "viewer"})
+    assert unknown.json()["errors"][0]["code"] == "unknown_user"
+    wrong = operator.post(MEMBERS, {"user": "carol", "role": "king"})
+    assert wrong.json()["errors"][0]["pointer"] == "/role"
+
+
+def test_a_role_outside_the_words_is_refused_by_the_database(world: World) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Membership.objects.update(role="king")
+
+
+def test_user_names_differ_by_more_than_case(world: World) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.create(username="ALICE")
+
+
+def test_a_token_with_every_scope_is_no_owner(world: World) -> None:
+    refused = world.token().send("PUT", f"{MEMBERS}/bob", {"role": "owner"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "role_required")
+    assert not Actor(kind="token", name="token:ci").operator

@@ -1,0 +1,100 @@
+"""Pid 1 of a `full` sandbox: reaps, passes signals on, reports the end, and takes the tree with it.
+
+Orders come on the status socket, one byte each: T (SIGTERM to the handler's process group),
+K (kill everything). Its end of file means that the supervisor is gone, which is the same as K.
+Signals from inside cannot hurt it: the kernel drops them for a pid 1, and Landlock refuses them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import sys
+from _signal import SIG_SETMASK, SIGCHLD, SIGKILL, SIGTERM, pthread_sigmask, set_wakeup_fd, signal  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def serve(handler: int, status: int) -> NoReturn:
+    """Guard the handler (a pid in here) until it ends, then end all others and report."""
+    os.setsid()
+    for descriptor in (0, 1, 2, 3, 4):  # whoever reads there must see the end when the handler's is
+        os.close(descriptor)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(woken, False)
+    signal(SIGCHLD, lambda _number, _frame: None)
+    set_wakeup_fd(wake, warn_on_full_buffer=False)
+    pthread_sigmask(SIG_SETMASK, ())
+    poller = select.poll()
+    poller.register(status, select.POLLIN)
+    poller.register(woken, select.POLLIN)
+    end = _reap(handler)
+    while end is None:
+        for descriptor, _event in poller.poll():
+            if descriptor == woken:
+                os.read(woken, 512)
+                end = _reap(handler)
+            else:
+                _obey(os.read(status, 1), handler)
+    _report(end, status)
+
+
+def _obey(order: bytes, handler: int) -> None:
+    if order != b"T":
+        os.kill(-1, SIGKILL)
+        return
+    try:
+        os.killpg(handler, SIGTERM)
+    except ProcessLookupError:  # not yet a group of its own: its mask keeps the signal
+        os.kill(handler, SIGTERM)
+
+
+def _reap(handler: int) -> int | None:
+    """Bury every dead child; the handler's wait status if it is among them."""
+    end = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return end
+        if pid == 0:
+            return end
+        if pid == handler:
+            end = status
+
+
+def _report(end: int, status: int) -> NoReturn:
+    """Kill and bury what is left, so that its time is counted too, and tell the supervisor."""
+    try:
+        os.kill(-1, SIGKILL)
+        while True:
+            os.wait()
+    except (ProcessLookupError, ChildProcessError):
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime
+    try:
+        os.write(status, f"X{end} {cpu:.3f} {used.ru_maxrss}".encode())
+    finally:
+        os._exit(0)
+
+
+def hand_out_listener(channel: int, port: int) -> None:
+    """Listen on 127.0.0.1 in this net namespace and give the socket away.
+
+    A socket belongs to the namespace it was made in, whoever holds it: the supervisor accepts here
+    and connects outside, so no byte passes through this process.
+    """
+    import _socket
+
+    listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(64)
+    out = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, channel)
+    handle = listener.fileno().to_bytes(4, sys.byteorder)
+    out.sendmsg([b"L"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handle)])
+    out.close()
+    listener.close()
