@@ -69,9 +69,7 @@ class _Announcer:
     def send(self, task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
         if time.monotonic() < self._paused_until:
             return
-        message = self._serializer.serialize(
-            {"type": "task.event", "task": str(task_id), "seq": seq}
-        )
+        message = self._serializer.serialize({"type": "task.event", "task": str(task_id), "seq": seq})
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for group in (task_group(task_id), tenant_group(tenant_id)):

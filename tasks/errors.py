@@ -40,9 +40,7 @@ class BadDependency(BadRequest):
     code = "bad_dependency"
 
     def __init__(self, index: int, detail: str) -> None:
-        super().__init__(
-            detail, errors=[FieldError(f"/depends_on/{index}", "bad_dependency", detail)]
-        )
+        super().__init__(detail, errors=[FieldError(f"/depends_on/{index}", "bad_dependency", detail)])
 
 
 class NotYours(Forbidden):
@@ -52,8 +50,7 @@ class NotYours(Forbidden):
 
     def __init__(self) -> None:
         super().__init__(
-            "Only its submitter, an admin of the tenant or an operator may do this "
-            "(scope tasks:admin)."
+            "Only its submitter, an admin of the tenant or an operator may do this (scope tasks:admin)."
         )
 
 
@@ -63,9 +60,7 @@ class KeyConflict(Conflict):
     code = "key_conflict"
 
     def __init__(self, key: str, task_id: str) -> None:
-        super().__init__(
-            f"Task {task_id} with the key {key!r} has not ended yet.", task=task_id
-        )
+        super().__init__(f"Task {task_id} with the key {key!r} has not ended yet.", task=task_id)
 
 
 class TaskFinished(Conflict):
@@ -74,9 +69,7 @@ class TaskFinished(Conflict):
     code = "task_finished"
 
     def __init__(self, status: str) -> None:
-        super().__init__(
-            f"The task has ended ({status}); nothing was changed.", task_status=status
-        )
+        super().__init__(f"The task has ended ({status}); nothing was changed.", task_status=status)
 
 
 class NotCancellable(Conflict):
@@ -85,9 +78,7 @@ class NotCancellable(Conflict):
     code = "not_cancellable"
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"A running {name} cannot be cancelled. An admin may end it with force: true."
-        )
+        super().__init__(f"A running {name} cannot be cancelled. An admin may end it with force: true.")
 
 
 class NotRetryable(Conflict):
@@ -97,8 +88,7 @@ class NotRetryable(Conflict):
 
     def __init__(self, status: str) -> None:
         super().__init__(
-            f"A task that is {status} cannot be retried; only failed, dropped and cancelled "
-            "ones can.",
+            f"A task that is {status} cannot be retried; only failed, dropped and cancelled ones can.",
             task_status=status,
         )
 

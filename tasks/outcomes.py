@@ -113,9 +113,7 @@ def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:
     return Decision(Status.QUEUED, Reason.LOST, counts)
 
 
-def _after_interruption(
-    outcome: Outcome, task: TaskFacts, counter: str, reason: Reason
-) -> Decision:
+def _after_interruption(outcome: Outcome, task: TaskFacts, counter: str, reason: Reason) -> Decision:
     if task.cancel_requested:
         return Decision(Status.CANCELLED, Reason.USER_CANCELLED, (counter,))
     if reason is Reason.SHUTDOWN and task.on_shutdown == "drop":
@@ -131,8 +129,6 @@ def backoff(failures: int, policy: dict[str, float]) -> float:
     ``delay × factor ** failures``, at most ``max_delay``, spread by ± ``jitter`` (a share, 0 to 1)
     so that tasks that failed together do not come back together.
     """
-    delay = min(
-        policy["delay"] * policy["factor"] ** min(failures, 64), float(policy["max_delay"])
-    )
+    delay = min(policy["delay"] * policy["factor"] ** min(failures, 64), float(policy["max_delay"]))
     spread = delay * policy["jitter"]
     return max(0.0, delay + random.uniform(-spread, spread))  # noqa: S311 - no secret depends on it

@@ -101,7 +101,7 @@ class GuardedQoS(redis_transport.QoS):
         try:
             yield
         except books.channel.connection_errors:
-            pass
+            books._quick_ack(delivery_tag)
             raise
 
 

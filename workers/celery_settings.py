@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from kombu import Exchange, Queue
 
+from workers.beat_schedule import BEAT_SCHEDULE
+
 __all__ = ("EXCHANGE", "POOLS", "SYSTEM_QUEUE", "celery_settings", "transport_options")
 
 #: The queues that carry tenants' work, one pool of workers each.
@@ -141,6 +143,7 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         "enable_utc": True,
         "timezone": "UTC",
         # -- beat ----------------------------------------------------------------------------------
+        "beat_schedule": BEAT_SCHEDULE,
         "beat_scheduler": "django_celery_beat.schedulers:DatabaseScheduler",
         # Save each entry's last run at once: by default a killed beat forgets up to three minutes.
         "beat_sync_every": 1,

@@ -1,12 +1,10 @@
-"""The platform's own Celery tasks, on the queue ``system``, and when beat rings for them.
+"""The platform's own Celery tasks, on the queue ``system``; beat rings for them (beat_schedule).
 
 Beat is only a clock: each task looks in PostgreSQL what there is to do, so one that comes twice,
 late or not at all changes nothing that the next one does not mend.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import structlog
 from django.db import close_old_connections
@@ -17,23 +15,6 @@ from tasks.partitions import ensure_history_partitions
 from workers.celery_app import app
 
 log = structlog.get_logger(__name__)
-
-MINUTE = 60.0
-HOUR = 60 * MINUTE
-
-BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "system: partitions of history": {
-        "task": "workers.system.partitions",
-        "schedule": 6 * HOUR,
-        "options": {"queue": "system", "expires": HOUR},
-    },
-    "system: forget what has expired": {
-        "task": "workers.system.prune",
-        "schedule": 10 * MINUTE,
-        "options": {"queue": "system", "expires": 10 * MINUTE},
-    },
-}
-"""Messages expire before the next one is due, so that none pile up while the worker is away."""
 
 
 @app.task(name="workers.system.partitions")

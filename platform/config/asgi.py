@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from channels.routing import ProtocolTypeRouter
@@ -13,5 +14,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 _http = get_asgi_application()
 
 from live.routing import application as _sockets  # noqa: E402
+
+# uvicorn tells the address of each socket with its query, where a careless client put a token.
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 application = ProtocolTypeRouter({"http": _http, "websocket": _sockets})

@@ -59,6 +59,9 @@ class Environment(BaseSettings):
     maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
     max_body_bytes: int = Field(default=1024 * 1024, alias="SWITCHYARD_MAX_BODY", ge=1024)
 
+    request_rate: float = Field(default=500, alias="SWITCHYARD_REQUEST_RATE", gt=0)
+    request_burst: int = Field(default=2000, alias="SWITCHYARD_REQUEST_BURST", ge=1)
+
     lease: float = Field(default=45, alias="SWITCHYARD_LEASE", ge=1)
     heartbeat: float = Field(default=10, alias="SWITCHYARD_HEARTBEAT", gt=0)
     dispatch_timeout: float = Field(default=15, alias="SWITCHYARD_DISPATCH_TIMEOUT", ge=0.5)
@@ -165,15 +168,11 @@ def read_environment() -> Environment:
 
 def _read_files() -> None:
     """Turn each ``NAME_FILE`` of ours into ``NAME``; the file's last newline is not part of it."""
-    known = {
-        (field.alias or name).upper() for name, field in Environment.model_fields.items()
-    }
+    known = {(field.alias or name).upper() for name, field in Environment.model_fields.items()}
     for name in known:
         path = os.environ.get(f"{name}_FILE")
         if path and name not in os.environ:
             try:
                 os.environ[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
             except OSError as error:
-                raise ConfigurationError(
-                    f"{name}_FILE: cannot read {path} ({error.strerror})"
-                ) from None
+                raise ConfigurationError(f"{name}_FILE: cannot read {path} ({error.strerror})") from None

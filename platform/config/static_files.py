@@ -1,7 +1,7 @@
 """Static files without a thread for everybody else.
 
-WhiteNoise's middleware is synchronous, so under ASGI each request below it would occupy a thread for
-as long as it lasts: a long poll, five minutes. Here only the requests for files do.
+WhiteNoise's middleware is synchronous, so under ASGI each request below it occupies a thread for as
+long as it lasts: with a long poll, five minutes. Here only the requests for files do.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
 
     def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
         super().__init__(get_response)
-        if iscoroutinefunction(get_response):
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Answer:
-        if not request.path_info.startswith(self.static_prefix):
-            return self.get_response(request)
-        if iscoroutinefunction(self.get_response):
-            return self._in_a_thread(request)
-        return super().__call__(request)
-
-    async def _in_a_thread(self, request: HttpRequest) -> HttpResponseBase:
         found = self.files.get(request.path_info)
         if found is None:
-            return await self.get_response(request)
-        return await sync_to_async(self.serve)(found, request)
+            answer: Answer = self.get_response(request)
+            return answer
+        if self.is_async:
+            return sync_to_async(self.serve)(found, request)
+        response: HttpResponseBase = self.serve(found, request)
+        return response

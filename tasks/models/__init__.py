@@ -8,7 +8,16 @@ inflight, later and parked rows, then backlog counters.
 
 from __future__ import annotations
 
-from tasks.models.dispatching import Backlog, Inflight, Lane, Later, Leader, Parked, Ready
+from tasks.models.dispatching import (
+    Backlog,
+    Inflight,
+    Lane,
+    Later,
+    Leader,
+    LimitsRevision,
+    Parked,
+    Ready,
+)
 from tasks.models.history import Event, LogChunk
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
@@ -22,6 +31,7 @@ __all__ = [
     "Lane",
     "Later",
     "Leader",
+    "LimitsRevision",
     "LogChunk",
     "Parked",
     "Ready",

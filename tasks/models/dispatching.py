@@ -113,9 +113,7 @@ class Later(models.Model):
     class Meta:
         db_table = "later"
         verbose_name_plural = "later"
-        constraints = (
-            models.UniqueConstraint(fields=["task_id", "what"], name="later_once"),
-        )
+        constraints = (models.UniqueConstraint(fields=["task_id", "what"], name="later_once"),)
         indexes = (models.Index(fields=["due_at"], name="later_due"),)
 
     def __str__(self) -> str:
@@ -137,6 +135,22 @@ class Leader(models.Model):
         return f"{self.name}: {self.holder} ({self.epoch})"
 
 
+class LimitsRevision(models.Model):
+    """One row whose ``revision`` grows in the transaction of every change of a limit or a pause.
+
+    Triggers on the tables of tenants keep it (migration 0003). A dispatch names the revision that it
+    decided by, so a task that was submitted under new limits is never started by old ones.
+    """
+
+    revision = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "limits_revision"
+
+    def __str__(self) -> str:
+        return str(self.revision)
+
+
 class Backlog(models.Model):
     """Counters of a tenant's (``queue`` empty) or a lane's submitted work, only where limits are set.
 
@@ -152,9 +166,7 @@ class Backlog(models.Model):
 
     class Meta:
         db_table = "backlog"
-        constraints = (
-            models.UniqueConstraint(fields=["tenant_id", "queue"], name="backlog_once"),
-        )
+        constraints = (models.UniqueConstraint(fields=["tenant_id", "queue"], name="backlog_once"),)
 
     def __str__(self) -> str:
         return f"{self.tenant_id}/{self.queue or 'all'}: {self.queued} queued"

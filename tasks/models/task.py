@@ -156,9 +156,7 @@ class Dependency(models.Model):
         verbose_name_plural = "dependencies"
         constraints = (
             models.UniqueConstraint(fields=["child", "parent"], name="dependency_once"),
-            models.CheckConstraint(
-                name="dependency_not_on_itself", condition=~Q(child=F("parent"))
-            ),
+            models.CheckConstraint(name="dependency_not_on_itself", condition=~Q(child=F("parent"))),
         )
 
     def __str__(self) -> str:

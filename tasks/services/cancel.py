@@ -25,9 +25,7 @@ class Cancelled:
     task: Task
 
 
-def cancel(
-    task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False
-) -> Cancelled:
+def cancel(task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False) -> Cancelled:
     """Cancel a task in a transaction of its own; see :func:`cancel_task`."""
     with transaction.atomic():
         task = lock_task(task_id)

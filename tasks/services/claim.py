@@ -147,9 +147,7 @@ def claim(
 def renew(task_id: uuid.UUID, epoch: int) -> str | None:
     """Extend the lease; return what is asked of the run ("" for nothing), or None if it is lost."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            RENEW, {"task": task_id, "epoch": epoch, "lease": settings.SWITCHYARD.lease}
-        )
+        cursor.execute(RENEW, {"task": task_id, "epoch": epoch, "lease": settings.SWITCHYARD.lease})
         row = cursor.fetchone()
     return None if row is None else str(row[0])
 

@@ -101,9 +101,7 @@ def _end_run(task: Task, outcome: Outcome, error: dict[str, Any] | None) -> None
     )
 
 
-def _apply(
-    task: Task, decision: Decision, outcome: Outcome, error: dict[str, Any] | None
-) -> None:
+def _apply(task: Task, decision: Decision, outcome: Outcome, error: dict[str, Any] | None) -> None:
     columns: dict[str, Any] = {name: F(name) + 1 for name in decision.counts}
     columns["error"] = error
     facts: dict[str, Any] = {
@@ -119,13 +117,9 @@ def _apply(
         facts["next_retry_at"] = due_at.isoformat()
         Later.objects.create(task_id=task.pk, due_at=due_at, what="retry")
     if decision.status is Status.QUEUED:
-        enter_line(
-            task, reason=decision.reason, run=task.attempt, facts=facts, **columns
-        )
+        enter_line(task, reason=decision.reason, run=task.attempt, facts=facts, **columns)
     else:
-        move(
-            task, decision.status, reason=decision.reason, run=task.attempt, facts=facts, **columns
-        )
+        move(task, decision.status, reason=decision.reason, run=task.attempt, facts=facts, **columns)
     if decision.status in TERMINAL:
         Later.objects.filter(task_id=task.pk).delete()
         release_children(task)

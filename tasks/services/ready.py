@@ -77,7 +77,5 @@ def recount_backlog(keys: Iterable[tuple[int, str]]) -> None:
         Backlog.objects.get_or_create(tenant_id=tenant_id, queue=queue)
         row = Backlog.objects.select_for_update().get(tenant_id=tenant_id, queue=queue)
         lane = {"tenant_id": tenant_id, **({"queue": queue} if queue else {})}
-        row.queued = (
-            Ready.objects.filter(**lane).count() + Parked.objects.filter(**lane).count()
-        )
+        row.queued = Ready.objects.filter(**lane).count() + Parked.objects.filter(**lane).count()
         row.save(update_fields=["queued"])

@@ -98,9 +98,7 @@ def due(task_id: uuid.UUID, what: str) -> bool:
         except Task.DoesNotExist:
             Later.objects.filter(task_id=task_id).delete()
             return False
-        removed, _ = Later.objects.filter(
-            task_id=task_id, what=what, due_at__lte=Now()
-        ).delete()
+        removed, _ = Later.objects.filter(task_id=task_id, what=what, due_at__lte=Now()).delete()
         if not removed:
             return False
         if what == "start" and task.status == Status.SCHEDULED:

@@ -43,9 +43,7 @@ class Verdict:
     queue: str
 
 
-def submit(
-    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
-) -> Task:
+def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
     """Store a task in the caller's transaction and return it.
 
     Raises:
@@ -119,9 +117,7 @@ def _take_key(tenant: Tenant, submission: Submission) -> None:
     # A statement of its own, so that it sees what the former holder of the lock committed.
     other = _find_key(tenant, submission, raising=submission.key_policy != "replace")
     if other is not None:
-        cancel_task(
-            lock_task(other.pk), by="system", reason=str(Reason.REPLACED), force=False
-        )
+        cancel_task(lock_task(other.pk), by="system", reason=str(Reason.REPLACED), force=False)
 
 
 def _find_key(tenant: Tenant, submission: Submission, *, raising: bool = True) -> Task | None:
@@ -219,9 +215,7 @@ def _store(
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
     first_event(task, facts)
-    Dependency.objects.bulk_create(
-        Dependency(child=task, parent=parent) for parent in parents
-    )
+    Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
     _remember_due(task)
     return task
 

@@ -66,9 +66,7 @@ def move(
 
 def note(task: Task, kind: str, data: Mapping[str, Any], *, run: int | None = None) -> None:
     """Write an event about a locked task without changing its status."""
-    changed = Task.objects.filter(pk=task.pk, last_seq=task.last_seq).update(
-        last_seq=F("last_seq") + 1
-    )
+    changed = Task.objects.filter(pk=task.pk, last_seq=task.last_seq).update(last_seq=F("last_seq") + 1)
     if changed != 1:
         raise Moved
     task.last_seq += 1

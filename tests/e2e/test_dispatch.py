@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.e2e.platforms import Platform
 from tests.e2e.work import Json, Work
 
+Limiter = Callable[..., None]
+
 
 @pytest.fixture
-def limited(work: Work, platform: Platform) -> object:
+def limited(work: Work, platform: Platform) -> Iterator[Limiter]:
     """Set limits of the first tenant, and take them away afterwards."""
 
     def put(**limits: object) -> None:
@@ -36,7 +40,7 @@ def started_order(work: Work, tasks: list[Json]) -> list[int]:
     return sorted(range(len(done)), key=lambda index: str(done[index]["started_at"]))
 
 
-def test_higher_priorities_go_first_and_equal_ones_in_order(work: Work, limited) -> None:  # type: ignore[no-untyped-def]
+def test_higher_priorities_go_first_and_equal_ones_in_order(work: Work, limited: Limiter) -> None:
     limited(queues={"normal": {"running": 1}})
     blocker = work.submit(params={"seconds": 1.5})
     work.until(blocker, "running")
@@ -44,7 +48,7 @@ def test_higher_priorities_go_first_and_equal_ones_in_order(work: Work, limited)
     assert started_order(work, tasks) == [1, 2, 0, 3]
 
 
-def test_a_running_limit_holds_at_every_sample_and_all_complete(work: Work, limited) -> None:  # type: ignore[no-untyped-def]
+def test_a_running_limit_holds_at_every_sample_and_all_complete(work: Work, limited: Limiter) -> None:
     limited(running=2)
     tasks = [work.submit(params={"seconds": 0.5}, queue=queue) for queue in ("normal", "critical") * 3]
     most, waiting = 0, set()
@@ -61,7 +65,7 @@ def test_a_running_limit_holds_at_every_sample_and_all_complete(work: Work, limi
     assert "quota" in waiting
 
 
-def test_a_queued_limit_refuses_with_its_name_and_a_time(work: Work, limited) -> None:  # type: ignore[no-untyped-def]
+def test_a_queued_limit_refuses_with_its_name_and_a_time(work: Work, limited: Limiter) -> None:
     limited(queues={"normal": {"running": 1, "queued": 2}})
     running = work.submit(params={"seconds": 3})
     work.until(running, "running")
@@ -96,9 +100,9 @@ def test_a_child_runs_after_its_parent(work: Work) -> None:
 
 
 def test_a_task_for_later_does_not_start_before_its_time(work: Work) -> None:
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
-    task = work.submit(params={}, scheduled_for=at)
+    at = datetime.now(UTC) + timedelta(seconds=3)
+    task = work.submit(params={}, scheduled_for=at.isoformat())
     assert (task["status"], task["waiting_for"]["reason"]) == ("scheduled", "schedule")
     done = work.end_of(task)
-    assert done["started_at"] >= at
-    assert done["created_at"] < at
+    assert datetime.fromisoformat(done["started_at"]) >= at
+    assert datetime.fromisoformat(done["created_at"]) < at

@@ -109,7 +109,7 @@ def test_a_running_task_that_is_cancelled_stops(work: Work) -> None:
     done = work.end_of(task, seconds=15)
     assert (done["status"], done["cancel_requested"]["reason"]) == ("cancelled", "enough")
     assert done["cancel_requested"]["at"] <= done["finished_at"]
-    work.post(f"tasks/{task['id']}/cancel", status=409)
+    work.post(f"tasks/{task['id']}/cancel", expect=409)
 
 
 def test_a_cancelled_command_takes_its_children_with_it(work: Work) -> None:

@@ -21,10 +21,10 @@ class Work:
         self.platform = platform
         self.http = platform.client()
 
-    def submit(self, type: str = "test.dummy", *, status: int = 201, **body: Any) -> Json:
+    def submit(self, type: str = "test.dummy", *, expect: int = 201, **body: Any) -> Json:
         """Submit a task; ``params`` and the options of API.md are keywords."""
         answer = self.http.post("tasks", json={"type": type, **body})
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == expect, answer.text[:2000]
         found: Json = answer.json()
         return found
 
@@ -33,10 +33,10 @@ class Work:
         params = {"command": list(command), **body.pop("params", {})}
         return self.submit("shell.command", params=params, **body)
 
-    def get(self, path: str, *, status: int = 200, **query: Any) -> Json:
+    def get(self, path: str, *, expect: int = 200, **query: Any) -> Json:
         """GET a path below the tenant."""
         answer = self.http.get(path, params=query)
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == expect, answer.text[:2000]
         found: Json = answer.json()
         return found
 
@@ -44,10 +44,10 @@ class Work:
         """Return a task as it is now."""
         return self.get(f"tasks/{task if isinstance(task, str) else task['id']}")
 
-    def post(self, path: str, *, status: int = 200, **body: Any) -> Json:
+    def post(self, path: str, *, expect: int = 200, **body: Any) -> Json:
         """POST to a path below the tenant."""
         answer = self.http.post(path, json=body)
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == expect, answer.text[:2000]
         found: Json = answer.json()
         return found
 

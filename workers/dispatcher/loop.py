@@ -93,10 +93,11 @@ class Dispatcher:
         self._tenants = Tenants()
         self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
         self._sent: dict[uuid.UUID, _Sent] = {}
-        self._limits_version: tuple[object, ...] = ()
+        self._limits = -1
+        self._again = False
         self._written: dict[tuple[int, str], store.LaneState] = {}
         self._types: dict[str, frozenset[int]] = {}
-        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "limits", "lanes"), 0.0)
+        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "lanes"), 0.0)
 
     # -- one round ----------------------------------------------------------------------------------
 
@@ -129,7 +130,8 @@ class Dispatcher:
         connection.ensure_connection()
         raw = connection.connection
         woken: set[str] = set()
-        for notice in raw.notifies(timeout=POLL_SECONDS, stop_after=1):
+        patience, self._again = 0.0 if self._again else POLL_SECONDS, False
+        for notice in raw.notifies(timeout=patience, stop_after=1):
             woken.update(notice.payload.split())
         # Whatever else has arrived in the meantime shares this round.
         for notice in raw.notifies(timeout=0):
@@ -148,13 +150,7 @@ class Dispatcher:
 
     def _look(self, woken: set[str]) -> None:
         """Bring the picture in memory up to date: limits, what runs, which lanes have work."""
-        if self._every("limits", 0.5):
-            version = store.limits_version()
-            if version != self._limits_version:
-                self._limits_version = version
-                self._tenants.set_limits(store.tenant_limits())
-                for lanes in self._queues.values():
-                    lanes.reconsider()
+        self._learn_limits()
         self._count()
         everywhere = "*" in woken or "*:0" in woken
         if everywhere or time.monotonic() >= self._due_at["scan"]:
@@ -163,6 +159,15 @@ class Dispatcher:
             queue, _, tenant = name.partition(":")
             if queue in self._queues and tenant.isdigit():
                 self._queues[queue].wake(int(tenant))
+
+    def _learn_limits(self) -> None:
+        revision = store.limits_revision()
+        if revision != self._limits:
+            # The number first, then the limits: a change in between makes the next dispatch void.
+            self._limits = revision
+            self._tenants.set_limits(store.tenant_limits())
+            for lanes in self._queues.values():
+                lanes.reconsider()
 
     def _scan(self) -> None:
         began = time.monotonic()
@@ -249,7 +254,7 @@ class Dispatcher:
         if not picked:
             return 0
         fault_points.reach("in_dispatch")
-        bells = store.dispatch(leader, [candidate for _, candidate in picked])
+        bells = store.dispatch(leader, self._limits, [candidate for _, candidate in picked])
         self._note_sent(queue, lanes, picked, {bell.task_id for bell in bells})
         self._publisher.publish(bells)
         return len(bells)
@@ -267,8 +272,9 @@ class Dispatcher:
                 self._sent[candidate.task_id] = _Sent((tenant_id, queue), candidate.type_id, seconds)
                 self._busy_slots[queue] += 1
             else:
-                # Cancelled in the meantime, or another leader came first.
+                # Cancelled in the meantime, or the limits have changed: look again at once.
                 lanes.put_back(tenant_id, seconds)
+                self._again = True
 
     def _notice_types(self, queue: str, types: frozenset[int]) -> None:
         """Bring parked tasks back whose type some worker can run now."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection, transaction
 
+from tasks.models import LimitsRevision
 from tasks.services.ready import add_to_backlog
 from tenants.models import Limit, Tenant
 from workers.dispatcher.lanes import Candidate, LaneLimits, TenantLimits
@@ -47,10 +48,12 @@ SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id
 """
 
 # Only the leader of this epoch can delete, and a row can be deleted once: two leaders, or one that
-# was paused, cannot dispatch a task twice.
+# was paused, cannot dispatch a task twice. And only under the limits it decided by: whoever was told
+# that a limit is set can submit at once and rely on it.
 DISPATCH = """
 WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
+  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s
+     AND %(limits)s = (SELECT revision FROM limits_revision) FOR SHARE
 ), gone AS (
   DELETE FROM ready r
    USING led, unnest(%(ids)s::uuid[], %(tokens)s::text[]) AS chosen(id, token)
@@ -170,8 +173,11 @@ def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Cand
     return found
 
 
-def dispatch(leader: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
-    """Move tasks from ``ready`` to ``inflight``, fenced by the leader's epoch; return those moved."""
+def dispatch(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
+    """Move tasks from ``ready`` to ``inflight`` and return those that were moved.
+
+    None are, if ``leader`` is not the leader's epoch or ``limits`` not the current revision.
+    """
     ids = [candidate.task_id for candidate in chosen]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -179,6 +185,7 @@ def dispatch(leader: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
             {
                 "name": NAME,
                 "leader": leader,
+                "limits": limits,
                 "ids": ids,
                 "tokens": [new_token() for _ in ids],
                 "timeout": settings.SWITCHYARD.dispatch_timeout,
@@ -309,14 +316,9 @@ def tenant_limits() -> Mapping[int, TenantLimits]:
     return limits
 
 
-def limits_version() -> tuple[object, ...]:
-    """Return a value that differs whenever any limit or pause has changed."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (SELECT count(*) || ':' || coalesce(sum(version), 0) FROM tenants_limit),"
-            " (SELECT count(*) || ':' || coalesce(sum(version), 0) FROM tenants_tenant)"
-        )
-        return tuple(cursor.fetchone() or ())
+def limits_revision() -> int:
+    """Return the number that changes with every limit and pause."""
+    return LimitsRevision.objects.values_list("revision", flat=True).get()
 
 
 def write_lanes(states: Sequence[LaneState]) -> None:

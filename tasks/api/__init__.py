@@ -1,0 +1,1 @@
+"""The HTTP edge of tasks: each module holds the views of one subject; ``urls`` is their tree."""

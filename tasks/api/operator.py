@@ -1,0 +1,103 @@
+"""``/operator/{tasks,workers,pools,queues,lanes}``: the whole platform, for its operators."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
+
+from rest.pagination import PARAMETERS, page_of
+from rest.parsing import Request
+from tasks.clock import database_now
+from tasks.models import Lane, Task, Worker
+from tasks.models.workers import WORKER_STATUSES
+from tasks.selectors.filters import FILTERS, filter_tasks
+from tasks.selectors.machinery import (
+    ALIVE,
+    lanes_json,
+    pool_json,
+    pool_states,
+    queue_json,
+    queue_states,
+    worker_json,
+)
+from tasks.selectors.representation import tasks_json
+from tasks.states import Queue
+from tenants.access import OperatorView
+
+_QUEUES = {queue.value: queue.value for queue in Queue}
+
+
+class OperatorTasks(OperatorView):
+    """The tasks of all tenants, with their runs, workers and processes."""
+
+    query_parameters: ClassVar = {"GET": (*PARAMETERS, *FILTERS, "tenant")}
+
+    @extend_schema(operation_id="operator_tasks_list", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """List tasks, newest first; the filters of a tenant's list, and ``tenant`` (slugs)."""
+        found = filter_tasks(Task.objects.select_related("tenant"), self.parameters)
+        slugs = self.parameters.words("tenant", max_length=50)
+        if slugs is not None:
+            found = found.filter(tenant__slug__in=slugs)
+        page = page_of(request, self.parameters, found, lambda task: task, column="ordinal")
+        page["results"] = tasks_json(page["results"], operator=True, runs=True)
+        return Response(page)
+
+
+class OperatorWorkers(OperatorView):
+    """The worker processes of all machines."""
+
+    query_parameters: ClassVar = {"GET": (*PARAMETERS, "status", "queue")}
+
+    @extend_schema(operation_id="operator_workers_list", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """List the living workers; ``status`` (alive, draining, lost, gone) asks for others."""
+        statuses = self.parameters.choices("status", {name: name for name in WORKER_STATUSES})
+        found = Worker.objects.filter(status__in=ALIVE if statuses is None else statuses)
+        queues = self.parameters.choices("queue", _QUEUES)
+        if queues is not None:
+            found = found.filter(queue__in=queues)
+        return Response(page_of(request, self.parameters, found, worker_json))
+
+
+class OperatorPools(OperatorView):
+    """The three pools."""
+
+    @extend_schema(operation_id="operator_pools_list", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """Count living workers, their slots and how many are busy, by pool."""
+        return Response(_whole([pool_json(state) for state in pool_states()]))
+
+
+class OperatorQueues(OperatorView):
+    """The three queues."""
+
+    @extend_schema(operation_id="operator_queues_list", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """Count what waits and runs in each queue, and the seconds of the longest wait."""
+        now = database_now()
+        return Response(_whole([queue_json(state, now) for state in queue_states()]))
+
+
+class OperatorLanes(OperatorView):
+    """Each tenant's line in each queue, as the dispatcher saw it within the last second."""
+
+    query_parameters: ClassVar = {"GET": (*PARAMETERS, "queue")}
+
+    @extend_schema(operation_id="operator_lanes_list", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """List lanes: what waits, what runs, and what holds them."""
+        found = Lane.objects.all()
+        queues = self.parameters.choices("queue", _QUEUES)
+        if queues is not None:
+            found = found.filter(queue__in=queues)
+        page = page_of(request, self.parameters, found, lambda lane: lane)
+        page["results"] = lanes_json(page["results"])
+        return Response(page)
+
+
+def _whole(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a short, bounded list in the shape of a page."""
+    return {"results": results, "next": None, "previous": None}

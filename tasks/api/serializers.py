@@ -1,0 +1,119 @@
+"""What clients may send about tasks; anything else is refused at its own pointer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from rest.fields import (
+    ChoiceField,
+    Duration,
+    NameField,
+    StrictBoolean,
+    StrictFloat,
+    StrictInteger,
+    StrictSerializer,
+    StrictString,
+    ZonedDateTime,
+)
+from tasks.api.fields import Identifier, JsonObject, Labels, StrictUUID
+from tasks.services.submit import MAX_PARENTS
+from tasks.states import Queue
+from tasks.submission import Submission
+
+WEEK = 7 * 24 * 3600.0
+MAX_RETRIES = 100
+MAX_BULK = 1000
+OPTIONAL: Any = {"required": False, "allow_null": True}
+"""A member that may be left out, or be null: both mean "what the type says"."""
+
+
+class RetryPolicy(StrictSerializer):
+    """How long to wait between attempts: delay × factor ** failures seconds, spread by jitter."""
+
+    delay = Duration(maximum=WEEK, required=False)
+    factor = StrictFloat(minimum=1, maximum=100, required=False)
+    max_delay = Duration(maximum=WEEK, required=False)
+    jitter = StrictFloat(minimum=0, maximum=1, required=False)
+
+
+class RunLimits(StrictSerializer):
+    """What one run may use; null is the type's limit."""
+
+    cpu_seconds = Duration(above=0, maximum=4 * WEEK, **OPTIONAL)
+    memory_mb = StrictInteger(minimum=1, maximum=1024 * 1024, **OPTIONAL)
+    output_mb = StrictInteger(minimum=1, maximum=1024, **OPTIONAL)
+    processes = StrictInteger(minimum=1, maximum=10_000, **OPTIONAL)
+
+
+class SubmitBody(StrictSerializer):
+    """``POST /tasks``."""
+
+    type = StrictString(min_length=1, max_length=100)
+    params = JsonObject(required=False)
+    queue = ChoiceField(choices=tuple(queue.value for queue in Queue), **OPTIONAL)
+    priority = StrictInteger(minimum=-100, maximum=100, required=False)
+    labels = Labels(required=False)
+    scheduled_for = ZonedDateTime(**OPTIONAL)
+    depends_on = serializers.ListField(child=StrictUUID(), max_length=MAX_PARENTS, required=False)
+    on_parent_failure = ChoiceField(choices=("cancel", "run"), required=False)
+    key = NameField(max_length=255, **OPTIONAL)
+    key_policy = ChoiceField(choices=("reject", "queue", "replace"), required=False)
+    max_retries = StrictInteger(minimum=0, maximum=MAX_RETRIES, **OPTIONAL)
+    retry = RetryPolicy(**OPTIONAL)
+    idempotent = StrictBoolean(**OPTIONAL)
+    preemptible = StrictBoolean(**OPTIONAL)
+    time_limit = Duration(above=0, maximum=4 * WEEK, **OPTIONAL)
+    queue_timeout = Duration(above=0, maximum=52 * WEEK, **OPTIONAL)
+    limits = RunLimits(required=False)
+    inputs = serializers.ListField(
+        child=Identifier(
+            pattern=r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+",
+            allowed="letters, digits, dots, hyphens and underscores",
+            max_length=100,
+        ),
+        max_length=50,
+        required=False,
+    )
+    secrets = serializers.ListField(
+        child=Identifier(
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+            allowed="letters, digits and underscores, not beginning with a digit",
+            max_length=100,
+        ),
+        max_length=50,
+        required=False,
+    )
+    dry_run = StrictBoolean(required=False)
+
+
+class ActionBody(StrictSerializer):
+    """``POST …/cancel`` and ``…/retry``."""
+
+    reason = NameField(max_length=1000, lines=True, **OPTIONAL)
+    force = StrictBoolean(required=False)
+
+
+class BulkBody(StrictSerializer):
+    """``POST /tasks/actions/…``: ``filter`` takes the list's parameters."""
+
+    filter = JsonObject()
+    limit = StrictInteger(minimum=1, maximum=MAX_BULK, required=False)
+    dry_run = StrictBoolean(required=False)
+    reason = NameField(max_length=1000, lines=True, **OPTIONAL)
+
+
+def read_submission(data: Any) -> tuple[Submission, bool]:
+    """Return what a body asks for, and whether it is only a try (``dry_run``).
+
+    Raises:
+        ValidationError: answered as 400 with a pointer per wrong place.
+    """
+    values = SubmitBody.read(data)
+    dry_run = bool(values.pop("dry_run", False))
+    limits = {name: limit for name, limit in values.pop("limits", {}).items() if limit is not None}
+    for name in ("depends_on", "inputs", "secrets"):
+        # In the order given, each once.
+        values[name] = tuple(dict.fromkeys(values.get(name, ())))
+    return Submission(limits=limits, **values), dry_run

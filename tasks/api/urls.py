@@ -1,0 +1,45 @@
+"""The addresses of tasks: below a tenant, and for operators."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+import rest.converters  # noqa: F401 - registers `id`, `name`, `number`
+from tasks.api.actions import TaskCancel, TaskRetry
+from tasks.api.bulk import BulkCancel, BulkRetry
+from tasks.api.history import EventsView, LogView
+from tasks.api.operator import (
+    OperatorLanes,
+    OperatorPools,
+    OperatorQueues,
+    OperatorTasks,
+    OperatorWorkers,
+)
+from tasks.api.runs import RunDetail, RunList
+from tasks.api.task_types import TaskTypeDetail, TaskTypeList
+from tasks.api.tasks import TaskDetail, TaskList
+from tasks.api.usage import Usage
+
+tenant_urlpatterns = [
+    path("tasks", TaskList.as_view(), name="tasks"),
+    path("tasks/actions/cancel", BulkCancel.as_view(), name="tasks-cancel"),
+    path("tasks/actions/retry", BulkRetry.as_view(), name="tasks-retry"),
+    path("tasks/<id:task_id>", TaskDetail.as_view(), name="task"),
+    path("tasks/<id:task_id>/cancel", TaskCancel.as_view(), name="task-cancel"),
+    path("tasks/<id:task_id>/retry", TaskRetry.as_view(), name="task-retry"),
+    path("tasks/<id:task_id>/runs", RunList.as_view(), name="runs"),
+    path("tasks/<id:task_id>/runs/<number:attempt>", RunDetail.as_view(), name="run"),
+    path("tasks/<id:task_id>/events", EventsView.as_view(), name="events"),
+    path("tasks/<id:task_id>/log", LogView.as_view(), name="log"),
+    path("task-types", TaskTypeList.as_view(), name="task-types"),
+    path("task-types/<str:type_name>", TaskTypeDetail.as_view(), name="task-type"),
+    path("usage", Usage.as_view(), name="usage"),
+]
+
+operator_urlpatterns = [
+    path("tasks", OperatorTasks.as_view(), name="operator-tasks"),
+    path("workers", OperatorWorkers.as_view(), name="operator-workers"),
+    path("pools", OperatorPools.as_view(), name="operator-pools"),
+    path("queues", OperatorQueues.as_view(), name="operator-queues"),
+    path("lanes", OperatorLanes.as_view(), name="operator-lanes"),
+]

@@ -1,0 +1,130 @@
+"""The filters of the task list: AND across parameters, OR inside one, unset is not "none".
+
+They are read from :class:`rest.parameters.Parameters`, so the list, the operators' list, the bulk
+actions and the web pages take the same words and refuse the same mistakes.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from django.db.models import Q, QuerySet
+
+from rest.parameters import Parameters
+from tasks.models import Task
+from tasks.states import ALIASES, Queue, Status
+
+TIMES = ("created", "started", "finished")
+FILTERS = (
+    "status",
+    "type",
+    "queue",
+    "label",
+    "key",
+    "submitted_by",
+    "schedule",
+    "parent",
+    *(f"{name}_{side}" for name in TIMES for side in ("after", "before")),
+    "cancel_requested",
+    "consumed",
+)
+"""The names of all filters; a list that takes them says so to ``Parameters``."""
+
+NOBODY = "none"
+"""As a value of ``submitted_by`` and ``schedule``: those that have none."""
+
+_STATUSES = {status.value: status.value for status in Status} | {
+    alias: status.value for alias, status in ALIASES.items()
+}
+_QUEUES = {queue.value: queue.value for queue in Queue}
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def filter_tasks(tasks: QuerySet[Task], parameters: Parameters) -> QuerySet[Task]:
+    """Narrow ``tasks`` by the filters among the parameters.
+
+    Raises:
+        ValidationFailed: a value that its filter does not take.
+    """
+    conditions = Q()
+    statuses = parameters.choices("status", _STATUSES)
+    if statuses is not None:
+        conditions &= Q(status__in=statuses)
+    queues = parameters.choices("queue", _QUEUES)
+    if queues is not None:
+        conditions &= Q(queue__in=queues)
+    keys = parameters.words("key", max_length=255)
+    if keys is not None:
+        conditions &= Q(key__in=keys)
+    conditions &= _types(parameters) & _labels(parameters) & _people(parameters)
+    conditions &= _schedules(parameters) & _times(parameters)
+    for name, column in (("cancel_requested", "cancel_requested_at"), ("consumed", "consumed_at")):
+        wanted = parameters.boolean(name, None)
+        if wanted is not None:
+            conditions &= Q(**{f"{column}__isnull": not wanted})
+    tasks = tasks.filter(conditions)
+    parents = _uuids(parameters, "parent")
+    if parents is not None:
+        # A subquery: a join would repeat a child that waits for two of them.
+        children = Task.objects.filter(dependencies__parent__in=parents).values("pk")
+        tasks = tasks.filter(pk__in=children)
+    return tasks
+
+
+def _types(parameters: Parameters) -> Q:
+    words = parameters.words("type")
+    found = Q()
+    for word in words or ():
+        if "*" in word:
+            parts = (re.escape(part) for part in re.split(r"\*+", word))
+            found |= Q(type__regex=f"^{'.*'.join(parts)}$")
+        else:
+            found |= Q(type=word)
+    return found
+
+
+def _labels(parameters: Parameters) -> Q:
+    words = parameters.words("label", max_length=320)
+    found = Q()
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not key:
+            raise parameters.wrong("label", "Write a label as key=value, or its key alone.")
+        found |= Q(labels__contains={key: value}) if equals else Q(labels__has_key=key)
+    return found
+
+
+def _people(parameters: Parameters) -> Q:
+    words = parameters.words("submitted_by")
+    if words is None:
+        return Q()
+    return Q(submitted_by__in=["" if word == NOBODY else word for word in words])
+
+
+def _schedules(parameters: Parameters) -> Q:
+    if parameters.values.get("schedule") == NOBODY:
+        return Q(schedule_id__isnull=True)
+    wanted = _uuids(parameters, "schedule")
+    return Q() if wanted is None else Q(schedule_id__in=wanted)
+
+
+def _times(parameters: Parameters) -> Q:
+    found = Q()
+    for name in TIMES:
+        after = parameters.time(f"{name}_after")
+        before = parameters.time(f"{name}_before")
+        if after is not None:
+            found &= Q(**{f"{name}_at__gte": after})
+        if before is not None:
+            found &= Q(**{f"{name}_at__lte": before})
+    return found
+
+
+def _uuids(parameters: Parameters, name: str) -> list[uuid.UUID] | None:
+    words = parameters.words(name)
+    if words is None:
+        return None
+    if not all(_UUID.fullmatch(word) for word in words):
+        raise parameters.wrong(name, "Give UUIDs, separated by commas.")
+    return [uuid.UUID(word) for word in words]

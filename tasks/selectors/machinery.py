@@ -1,0 +1,155 @@
+"""The platform itself, for operators: workers, pools, queues and lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from rest.times import rfc3339
+from tasks.models import Lane, Worker
+from tasks.states import Queue
+from tenants.models import Tenant
+
+ALIVE = ("alive", "draining")
+
+# The oldest wait is of what could start now: tasks in line, not those waiting for time or parents.
+QUEUES = """
+SELECT q.name,
+       (SELECT count(*) FROM ready WHERE queue = q.name),
+       (SELECT count(*) FROM parked WHERE queue = q.name),
+       (SELECT count(*) FROM inflight WHERE queue = q.name AND state = 'dispatched'),
+       (SELECT count(*) FROM inflight WHERE queue = q.name AND state = 'running'),
+       (SELECT min(t.queued_at) FROM task t
+         WHERE t.id IN (SELECT r.task_id FROM ready r WHERE r.queue = q.name
+                         ORDER BY r.ordinal LIMIT 1))
+  FROM unnest(%s::text[]) AS q(name)
+"""
+
+POOLS = """
+SELECT q.name, count(*) FILTER (WHERE w.status = 'alive'),
+       count(*) FILTER (WHERE w.status = 'draining'),
+       coalesce(sum(w.slots) FILTER (WHERE w.status = 'alive'), 0), coalesce(sum(w.busy), 0),
+       coalesce(array_agg(DISTINCT w.host) FILTER (WHERE w.host IS NOT NULL), '{}')
+  FROM unnest(%s::text[]) AS q(name)
+  LEFT JOIN worker w ON w.queue = q.name AND w.status IN ('alive', 'draining')
+ GROUP BY q.name
+"""
+
+
+class QueueState(NamedTuple):
+    """What is in one queue now. ``oldest`` is when the one that waits longest entered the line."""
+
+    name: str
+    ready: int
+    parked: int
+    dispatched: int
+    running: int
+    oldest: datetime | None
+
+
+class PoolState(NamedTuple):
+    """The living workers of one pool; ``slots`` are those of workers that still take tasks."""
+
+    name: str
+    alive: int
+    draining: int
+    slots: int
+    busy: int
+    hosts: list[str]
+
+
+def queue_states() -> list[QueueState]:
+    """Return the three queues. One query."""
+    return [QueueState(*row) for row in _by_queue(QUEUES)]
+
+
+def pool_states() -> list[PoolState]:
+    """Return the three pools. One query."""
+    return [PoolState(*row) for row in _by_queue(POOLS)]
+
+
+def queue_json(state: QueueState, now: datetime) -> dict[str, Any]:
+    """Return a queue for operators; ``oldest_wait`` is in seconds, null when nothing waits."""
+    waited = None if state.oldest is None else max(0.0, (now - state.oldest).total_seconds())
+    return {
+        "name": state.name,
+        "ready": state.ready,
+        "parked": state.parked,
+        "dispatched": state.dispatched,
+        "running": state.running,
+        "oldest_wait": waited,
+    }
+
+
+def pool_json(state: PoolState) -> dict[str, Any]:
+    """Return a pool for operators."""
+    return {
+        "name": state.name,
+        "workers": {"alive": state.alive, "draining": state.draining},
+        "slots": state.slots,
+        "busy": state.busy,
+        "hosts": sorted(state.hosts),
+    }
+
+
+def worker_json(worker: Worker) -> dict[str, Any]:
+    """Return a worker process for operators."""
+    return {
+        "id": str(worker.pk),
+        "name": worker.name,
+        "queue": worker.queue,
+        "status": worker.status,
+        "host": worker.host,
+        "machine": worker.machine,
+        "pid": worker.pid,
+        "slots": worker.slots,
+        "busy": worker.busy,
+        "isolation": worker.isolation,
+        "version": worker.version,
+        "types": worker.types,
+        "started_at": rfc3339(worker.started_at),
+        "seen_at": rfc3339(worker.seen_at),
+        "gone_at": rfc3339(worker.gone_at),
+    }
+
+
+def lanes_json(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
+    """Return lanes with their tenants' slugs and what waits in them. Two queries."""
+    slugs = dict(
+        Tenant.objects.filter(pk__in={lane.tenant_id for lane in lanes}).values_list("pk", "slug")
+    )
+    ready = _ready_counts(lanes)
+    return [
+        {
+            "tenant": slugs.get(lane.tenant_id),
+            "queue": lane.queue,
+            "ready": ready.get((lane.tenant_id, lane.queue), 0),
+            "running": lane.running,
+            "waiting_for": lane.waiting_for or None,
+            "detail": lane.detail,
+            "vtime": lane.vtime,
+            "updated_at": rfc3339(lane.updated_at),
+        }
+        for lane in lanes
+    ]
+
+
+def _ready_counts(lanes: Sequence[Lane]) -> dict[tuple[int, str], int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT a.tenant_id, a.queue, (SELECT count(*) FROM ready r"
+            " WHERE r.queue = a.queue AND r.tenant_id = a.tenant_id)"
+            " FROM unnest(%s::bigint[], %s::text[]) AS a(tenant_id, queue)",
+            [[lane.tenant_id for lane in lanes], [lane.queue for lane in lanes]],
+        )
+        return {(tenant_id, queue): count for tenant_id, queue, count in cursor.fetchall()}
+
+
+def _by_queue(question: str) -> Iterable[tuple[Any, ...]]:
+    order = [queue.value for queue in Queue]
+    with connection.cursor() as cursor:
+        cursor.execute(question, [order])
+        return sorted(cursor.fetchall(), key=lambda row: order.index(row[0]))

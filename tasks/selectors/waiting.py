@@ -1,0 +1,172 @@
+"""Why a task is not running, and how many are before it: from the rows that decide it.
+
+A *queued* task is in one of three places: ``inflight`` (dispatched, no worker has claimed it yet),
+``parked`` (cannot start whatever its lane's turn; the row says why) or ``ready`` (its lane's
+snapshot, which the dispatcher writes at most once a second, says what holds the lane). The other
+waiting states explain themselves.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from rest.times import rfc3339
+from tasks.models import Task
+from tasks.states import Status
+
+MAX_POSITION = 10_000
+"""Nobody counts further: a task behind that many others says that many."""
+
+LEADER_SILENCE_SECONDS = 10
+"""A dispatcher that has not renewed its leadership for this long counts as gone."""
+
+# Positions come from one pass over the front of each lane, whatever the number of tasks asked for;
+# of the pass only the asked ones are kept, since the planner cannot guess how few they are.
+# A worker "can run" a task when it serves the task's queue and knows its type.
+ASK = """
+WITH asked AS (
+  SELECT * FROM unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[],
+                       %(types)s::text[], %(ordinals)s::bigint[], %(statuses)s::text[])
+    AS a(id, tenant_id, queue, type, ordinal, status)
+), line AS MATERIALIZED (
+  SELECT front.ordinal, front.before
+    FROM (SELECT DISTINCT tenant_id, queue FROM asked WHERE status = 'queued') lane
+   CROSS JOIN LATERAL (
+     SELECT ordinal, row_number() OVER (ORDER BY rank, ordinal) - 1 AS before
+       FROM (SELECT rank, ordinal FROM ready
+              WHERE queue = lane.queue AND tenant_id = lane.tenant_id
+              ORDER BY rank, ordinal LIMIT %(cap)s) first) front
+   WHERE front.ordinal = ANY(%(ordinals)s::bigint[])
+)
+SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
+       coalesce(line.before, %(cap)s), coalesce(l.waiting_for, ''), coalesce(l.detail, ''),
+       EXISTS (SELECT 1 FROM worker w
+                WHERE w.status IN ('alive', 'draining') AND w.queue = a.queue
+                  AND w.types @> to_jsonb(a.type)),
+       EXISTS (SELECT 1 FROM leader
+                WHERE renewed_at > now() - make_interval(secs => %(silence)s)),
+       CASE WHEN a.status = 'blocked' THEN
+         (SELECT count(*) FROM dependency d JOIN task parent ON parent.id = d.parent_id
+           WHERE d.child_id = a.id AND parent.finished_at IS NULL) END
+  FROM asked a
+  LEFT JOIN inflight i ON i.task_id = a.id
+  LEFT JOIN parked p ON p.task_id = a.id
+  LEFT JOIN ready r ON r.task_id = a.id
+  LEFT JOIN line ON line.ordinal = a.ordinal
+  LEFT JOIN lane l ON l.tenant_id = a.tenant_id AND l.queue = a.queue
+"""
+
+DETAILS: Mapping[str, str] = {
+    "dispatch": "It is next in line.",
+    "quota": "{tenant} runs as many {queue} tasks as it may.",
+    "rate": "{tenant} starts tasks as fast as it may.",
+    "key": "Another task with the key {key} has not ended yet.",
+    "no_worker": "No worker of the {queue} pool can run {type}.",
+    "paused": "Work of this tenant or task type is paused.",
+    "off_peak": "It waits for the off-peak hours of the {queue} queue.",
+}
+"""The sentence for a reason where the dispatcher gave none of its own."""
+
+
+class Place(NamedTuple):
+    """Where a waiting task stands, as the rows of dispatching have it."""
+
+    inflight: bool
+    parked: str | None
+    ready: bool
+    before: int
+    lane_reason: str
+    lane_detail: str
+    has_worker: bool
+    has_leader: bool
+    open_parents: int | None
+
+
+def waiting_for(task: Task) -> dict[str, Any] | None:
+    """Return ``{"reason", "detail", "position"}`` of one task; None if it runs or has ended."""
+    return waiting_for_many([task])[task.pk]
+
+
+def waiting_for_many(tasks: Sequence[Task]) -> dict[uuid.UUID, dict[str, Any] | None]:
+    """Return the same for many tasks, by id, with at most one query.
+
+    ``position`` is the number of tasks before this one in its lane (0 is next, at most
+    :data:`MAX_POSITION`) and null for what is not in line. Tasks need their tenant at hand.
+    """
+    places = _places([task for task in tasks if task.status in (Status.QUEUED, Status.BLOCKED)])
+    return {task.pk: _explain(task, places.get(task.pk)) for task in tasks}
+
+
+def _places(tasks: Sequence[Task]) -> dict[uuid.UUID, Place]:
+    if not tasks:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            ASK,
+            {
+                "ids": [task.pk for task in tasks],
+                "tenants": [task.tenant_id for task in tasks],
+                "queues": [task.queue for task in tasks],
+                "types": [task.type for task in tasks],
+                "ordinals": [task.ordinal for task in tasks],
+                "statuses": [task.status for task in tasks],
+                "cap": MAX_POSITION,
+                "silence": LEADER_SILENCE_SECONDS,
+            },
+        )
+        return {row[0]: Place(*row[1:]) for row in cursor.fetchall()}
+
+
+def _explain(task: Task, place: Place | None) -> dict[str, Any] | None:
+    if task.status == Status.ALLOCATED:
+        return _because("inputs", f"Inputs to upload: {', '.join(task.inputs)}.")
+    if task.status == Status.SCHEDULED:
+        return _because("schedule", f"It starts at {rfc3339(task.scheduled_for)}.")
+    if task.status == Status.RETRY_WAIT:
+        return _because("retry", f"The next attempt is at {rfc3339(task.next_retry_at)}.")
+    if place is None:
+        return None
+    if task.status == Status.BLOCKED:
+        count = place.open_parents or 0
+        what = "1 task has" if count == 1 else f"{count} tasks have"
+        return _because("parents", f"{what} to end first.")
+    return _in_line(task, place)
+
+
+def _in_line(task: Task, place: Place) -> dict[str, Any]:
+    if place.inflight:
+        return _because("dispatch", f"It was handed to the {task.queue} pool.")
+    if place.parked:
+        return _because(place.parked, _sentence(place.parked, task))
+    position = place.before if place.ready else None
+    if not place.has_worker:
+        return _because("no_worker", _sentence("no_worker", task), position)
+    if not place.has_leader:
+        return _because("dispatch", "No dispatcher is running at the moment.", position)
+    if place.lane_reason:
+        detail = place.lane_detail or _sentence(place.lane_reason, task)
+        return _because(place.lane_reason, detail, position)
+    return _because("dispatch", line_detail(position or 0, task.tenant.slug, task.queue), position)
+
+
+def line_detail(position: int, tenant: str, queue: str) -> str:
+    """Return the sentence for a task that only waits for its turn."""
+    if position == 0:
+        return DETAILS["dispatch"]
+    more = "or more " if position >= MAX_POSITION else ""
+    noun = "task is" if position == 1 else "tasks are"
+    return f"{position} {more}{queue} {noun} before it in the line of {tenant}."
+
+
+def _sentence(reason: str, task: Task) -> str:
+    return DETAILS.get(reason, "It waits: {reason}.").format(
+        tenant=task.tenant.slug, queue=task.queue, key=task.key, type=task.type, reason=reason
+    )
+
+
+def _because(reason: str, detail: str, position: int | None = None) -> dict[str, Any]:
+    return {"reason": reason, "detail": detail, "position": position}
