@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from functools import cache
+from typing import Any
 
 import redis
 import structlog
@@ -53,7 +54,7 @@ class _Announcer:
     """
 
     def __init__(self) -> None:
-        config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
+        config: dict[str, Any] = settings.CHANNEL_LAYERS["default"]["CONFIG"]  # type: ignore[assignment]
         self._prefix = config["prefix"]
         self._serializer = registry.get_serializer(
             "msgpack", symmetric_encryption_keys=config["symmetric_encryption_keys"]

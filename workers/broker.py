@@ -9,7 +9,8 @@
    queue before then publishes into nothing, without an error (`GuardedChannel.get_table`).
 4. Redis goes away before an acknowledgement: the worker believes its slots taken (`GuardedQoS`).
 
-`install` makes every redis://, rediss:// and redis+socket:// connection of this process use it.
+`install` makes every redis://, rediss:// and redis+socket:// connection of this process use it, and
+every connection to RabbitMQ its bounded transport (`workers.rabbitmq`).
 """
 
 from __future__ import annotations
@@ -36,10 +37,20 @@ logger = get_logger(__name__)
 dropped: Counter[str] = Counter()
 
 
+#: URL scheme to the transport that takes the place of kombu's own.
+TRANSPORTS = {
+    "redis": "workers.broker:GuardedTransport",
+    "rediss": "workers.broker:GuardedTransport",
+    "amqp": "workers.rabbitmq:BoundedTransport",
+    "pyamqp": "workers.rabbitmq:BoundedTransport",
+    "amqps": "workers.rabbitmq:BoundedSSLTransport",
+}
+
+
 def install() -> None:
-    """Replace kombu's Redis transport by the guarded one. Call before the first connection is made."""
-    for alias in ("redis", "rediss"):
-        transport.TRANSPORT_ALIASES[alias] = "workers.broker:GuardedTransport"
+    """Replace kombu's transports by ours. Call before the first connection is made."""
+    for alias, ours in TRANSPORTS.items():
+        transport.TRANSPORT_ALIASES[alias] = ours
         cast(Any, transport)._transport_cache.pop(alias, None)
 
 

@@ -171,8 +171,14 @@ def transport_options(broker_url: str) -> dict[str, Any]:
             options["socket_keepalive"] = True
         return options
     if scheme in ("amqp", "amqps", "pyamqp"):
-        # The broker confirms each message, so a publish that returns has arrived.
-        return {"confirm_publish": True}
+        return {
+            # The broker confirms each message, so a publish that returns has arrived.
+            "confirm_publish": True,
+            # Its socket's buffer is full: as frozen as one that does not answer.
+            "write_timeout": BROKER_TIMEOUT,
+            # A refused connection is reported at once: waiting is for those who have the time.
+            "max_retries": 0,
+        }
     raise ValueError(
         f"BROKER_URL has the scheme {scheme or 'nothing'!r}: "
         "use redis://, rediss://, redis+socket://, amqp:// or amqps://."

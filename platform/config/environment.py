@@ -156,7 +156,7 @@ def read_environment() -> Environment:
     """
     _read_files()
     try:
-        return Environment()
+        return Environment.model_validate({})
     except ValidationError as error:
         lines = []
         for item in error.errors():

@@ -115,7 +115,7 @@ def claim(
     or that it belongs to another queue. Nothing has changed then.
     """
     run_id = uuid7()
-    values = {
+    values: dict[str, Any] = {
         "task": task_id,
         "epoch": epoch,
         "token": token,

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from tasks import fault_points
 from tasks.errors import Fenced
-from tasks.models import Inflight, Run, Worker
+from tasks.models import Inflight, Worker
 from tasks.outcomes import Outcome
 from tasks.services.finish import finish
 from tasks.services.transitions import lock_task
@@ -55,9 +55,7 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
             return None
         fault_points.reach("in_reap")
         if crashed is None:
-            crashed = Worker.objects.filter(
-                pk=row.worker, status__in=("alive", "draining"), seen_at__gt=row.lease_until
-            ).exists()
+            crashed = _outlived_its_run(row)
         error = {
             "code": "lost",
             "message": "The worker of this run was lost: its lease ended without a renewal.",
@@ -72,16 +70,15 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
             return None
 
 
+def _outlived_its_run(row: Inflight) -> bool:
+    """Whether the worker of a lost run was seen after the run's lease had ended."""
+    if row.worker is None:
+        return False
+    alive = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining"))
+    return alive.filter(seen_at__gt=row.lease_until).exists()
+
+
 def lose_now(task_id: uuid.UUID, *, epoch: int, crashed: bool) -> Status | None:
     """End a run as lost at once, because its supervisor is known to be dead."""
     Inflight.objects.filter(pk=task_id, epoch=epoch, state="running").update(lease_until=Now())
     return lose(Expired(task_id, epoch), crashed=crashed)
-
-
-def runs_of_worker(worker: uuid.UUID) -> list[tuple[uuid.UUID, int, int | None]]:
-    """Return (task, epoch, supervisor's pid) of the live runs of one worker process."""
-    return list(
-        Run.objects.filter(worker=worker, status=RunStatus.RUNNING.value).values_list(
-            "task_id", "epoch", "pid"
-        )
-    )

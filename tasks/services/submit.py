@@ -158,9 +158,11 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
         return Status.ALLOCATED
     if submission.scheduled_for and submission.scheduled_for > database_now():
         return Status.SCHEDULED
-    if any(parent.status != Status.COMPLETED for parent in parents):
-        return Status.BLOCKED
-    return Status.QUEUED
+    if submission.on_parent_failure == "run":
+        waits = any(parent.finished_at is None for parent in parents)
+    else:
+        waits = any(parent.status != Status.COMPLETED for parent in parents)
+    return Status.BLOCKED if waits else Status.QUEUED
 
 
 def _store(
@@ -172,9 +174,6 @@ def _store(
     request_id: str,
 ) -> Task:
     status = _first_status(submission, parents)
-    if status is Status.BLOCKED and submission.on_parent_failure == "run":
-        if all(parent.finished_at is not None for parent in parents):
-            status = Status.QUEUED
     assert status in INITIAL  # noqa: S101 - the trigger would refuse it
     idempotent = task_type.idempotent if submission.idempotent is None else submission.idempotent
     task = Task.objects.create(
@@ -232,6 +231,7 @@ def _remember_due(task: Task) -> None:
     """Write down what the clock has to do for this task."""
     due = []
     if task.status == Status.SCHEDULED:
+        assert task.scheduled_for is not None  # noqa: S101 - it is what made the task scheduled
         due.append(Later(task_id=task.pk, due_at=task.scheduled_for, what="start"))
     if task.status == Status.ALLOCATED:
         deadline = database_now() + timedelta(seconds=settings.SWITCHYARD.upload_deadline)

@@ -197,8 +197,8 @@ class Dispatcher:
             self._settle(self._sent.pop(task_id), now)
         changed = self._tenants.set_running(running)
         for queue, lanes in self._queues.items():
-            for lane in list(lanes.lanes()):
-                lanes.set_running(lane.tenant_id, running.get((lane.tenant_id, queue), 0))
+            for each in list(lanes.lanes()):
+                lanes.set_running(each.tenant_id, running.get((each.tenant_id, queue), 0))
             # A tenant's total holds or frees its lanes in the other queues too.
             lanes.reconsider(changed)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import cached_property
 
 import structlog
+from amqp.exceptions import MessageNacked
 from kombu.exceptions import OperationalError
 from kombu.pools import connections, reset
 
@@ -33,8 +35,12 @@ class Publisher:
 
     @property
     def broker_down(self) -> bool:
-        """Whether the last publish failed: nothing more should be dispatched for the moment."""
-        return bool(self._waiting)
+        """Whether the broker has just failed: nothing more should be dispatched for the moment."""
+        return bool(self._waiting) or self._paused
+
+    @property
+    def _paused(self) -> bool:
+        return time.monotonic() < self._paused_until
 
     def publish(self, doorbells: Iterable[Doorbell]) -> None:
         """Publish these, after those that are still waiting."""
@@ -43,7 +49,7 @@ class Publisher:
 
     def flush(self) -> None:
         """Publish what waits, unless the broker has just failed."""
-        if not self._waiting or time.monotonic() < self._paused_until:
+        if not self._waiting or self._paused:
             return
         try:
             with app.producer_or_acquire() as producer:
@@ -58,16 +64,15 @@ class Publisher:
                         producer=producer,
                         retry=False,
                         ignore_result=True,
+                        # RabbitMQ confirms even what it throws away because the queue has gone,
+                        # unless it has to say so.
+                        mandatory=True,
                     )
                     self._waiting.popleft()
                     fault_points.reach("after_publish")
-        except (OperationalError, OSError) as error:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+        except self._failures as error:
             log.warning("broker_unreachable", waiting=len(self._waiting), error=str(error))
-            # A connection that timed out may hold half a message; the next try begins with a new one.
-            app.pool.force_close_all()
-            app.amqp._producer_pool = None
-            reset()
+            self._hang_up()
 
     def forget(self, task_ids: set[str]) -> None:
         """Drop waiting messages that were published anew under another epoch."""
@@ -75,16 +80,36 @@ class Publisher:
 
     def depth(self, queue: str) -> int | None:
         """Return how many messages wait in the broker for ``queue``, or None if it does not say."""
+        if self._paused:
+            return None
         try:
             with connections[app.connection_for_write()].acquire(block=False) as connection:
                 declared = connection.default_channel.queue_declare(queue=queue, passive=True)
                 return int(declared.message_count)
-        except (OperationalError, OSError, connection_errors()) as error:
+        except self._failures as error:
             log.info("queue_depth_unknown", queue=queue, error=str(error))
+            self._hang_up()
             return None
 
+    def _hang_up(self) -> None:
+        """Leave the broker alone for a moment, and begin with new connections then.
 
-def connection_errors() -> type[Exception]:
-    """Return the transport's own base of "cannot say": a missing queue or a broken channel."""
-    errors = app.connection_for_write().channel_errors
-    return errors[0] if errors else OperationalError
+        One that timed out may hold half a message or a late answer; one that was told that a queue
+        is missing believes that it has declared it.
+        """
+        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        app.pool.force_close_all()
+        app.amqp._producer_pool = None
+        reset()
+
+    @cached_property
+    def _failures(self) -> tuple[type[Exception], ...]:
+        """Every way in which this transport says that something is wrong with the broker."""
+        connection = app.connection_for_write()
+        return (
+            OperationalError,
+            OSError,
+            MessageNacked,
+            *connection.connection_errors,
+            *connection.channel_errors,
+        )

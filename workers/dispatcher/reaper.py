@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import structlog
 from django.db import Error as DatabaseError
 

@@ -35,7 +35,8 @@ class Place:
         name = os.environ.get("SWITCHYARD_WORKER_ID")
         machine = socket.gethostname()
         worker = uuid.UUID(name) if name else uuid.uuid5(uuid.NAMESPACE_OID, f"{machine}:{os.getppid()}")
-        queue = str(current_task.request.delivery_info["routing_key"])
+        delivery = current_task.request.delivery_info or {}
+        queue = str(delivery.get("routing_key", ""))
         return cls(worker, queue, machine, os.getpid(), isolation_level())
 
 

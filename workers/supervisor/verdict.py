@@ -52,8 +52,8 @@ def verdict(
     """Return how the run ended, without its numbers (see :class:`tasks.outcomes.Outcome`)."""
     facts: dict[str, Any] = {"exit_code": end.code, "signal": end.signal}
     if end.reason == "sandbox":
-        error = {"code": "sandbox", "message": f"The sandbox could not be built: {end.message}"}
-        return Outcome(RunStatus.FAILED, error=error, **facts)
+        message = f"The sandbox could not be built: {end.message}"
+        return Outcome(RunStatus.FAILED, error={"code": "sandbox", "message": message}, **facts)
     error = _error(task_type, params, end, heard)
     if heard.stopped_for in LIMIT_MESSAGES:
         code, text = LIMIT_MESSAGES[heard.stopped_for]
@@ -81,7 +81,7 @@ def verdict(
 def _error(task_type: str, params: dict[str, Any], end: Exit, heard: Heard) -> dict[str, Any] | None:
     """Return what went wrong by the handler's own account or its exit; None for success."""
     if heard.error is not None:
-        found = {"code": heard.error.code, "message": heard.error.message}
+        found: dict[str, Any] = {"code": heard.error.code, "message": heard.error.message}
         if heard.error.type:
             found["type"] = heard.error.type
         if heard.error.detail is not None:

@@ -115,7 +115,10 @@ def test_idleness_saves_up_no_credit() -> None:
 def test_urgent_tasks_of_a_lane_come_first_and_equal_ones_in_order() -> None:
     lanes, _ = a_queue()
     lanes.wake(1)
-    rows = [Candidate(uuid.uuid4(), rank, number, TYPE) for rank, number in ((-1, 2), (-1, 3), (0, 1), (0, 4))]
+    rows = [
+        Candidate(uuid.uuid4(), rank, number, TYPE)
+        for rank, number in ((-1, 2), (-1, 3), (0, 1), (0, 4))
+    ]
     lanes.feed(1, rows, complete=True)
     order = [choice[1].ordinal for choice in iter(lanes.pick, None)]
     assert order == [2, 3, 1, 4]
@@ -142,7 +145,9 @@ def test_a_pick_that_did_not_happen_is_not_charged() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     tenants=st.lists(
-        st.tuples(st.integers(1, 30), st.one_of(st.none(), st.integers(1, 5)), st.sampled_from([0.5, 1, 4])),
+        st.tuples(
+            st.integers(1, 30), st.one_of(st.none(), st.integers(1, 5)), st.sampled_from([0.5, 1, 4])
+        ),
         min_size=1,
         max_size=8,
     ),

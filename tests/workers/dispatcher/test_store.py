@@ -1,0 +1,147 @@
+"""What the dispatcher does to the tables: fenced, once, and only what is asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from tasks.models import Backlog, Inflight, Leader, Parked, Ready, Task, TaskType, Worker
+from tasks.services.claim import claim
+from tenants.models import Limit, Tenant
+from tests.tasks.api.work import WORKER, running, submitted
+from workers.dispatcher import store
+from workers.dispatcher.lanes import Candidate
+from workers.dispatcher.leader import Leadership
+
+WHO = {"worker": WORKER, "machine": "m1", "isolation": "process", "pid": 1}
+
+
+@pytest.fixture
+def leader(tenant: Tenant) -> int:
+    Leader.objects.filter(name="dispatcher").update(renewed_at="2020-01-01T00:00:00Z")
+    leadership = Leadership("dispatcher")
+    assert leadership.acquire()
+    assert leadership.epoch is not None
+    return leadership.epoch
+
+
+def candidates(*tasks: Task) -> list[Candidate]:
+    return [Candidate(task.pk, -task.priority, task.ordinal, 1) for task in tasks]
+
+
+def dispatch(leader: int, *tasks: Task) -> list[store.Doorbell]:
+    return store.dispatch(leader, store.limits_revision(), candidates(*tasks))
+
+
+def overdue() -> None:
+    Inflight.objects.update(lease_until=Now() - timedelta(seconds=1))
+
+
+def test_a_dispatched_task_leaves_the_line_and_can_be_claimed(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    (bell,) = dispatch(leader, task)
+    assert not Ready.objects.exists()
+    assert (bell.task_id, bell.queue, bell.epoch) == (task.pk, "normal", 1)
+    assert claim(task.pk, bell.epoch, bell.token, queue="normal", **WHO) is not None  # type: ignore[arg-type]
+
+
+def test_a_task_is_dispatched_once_whoever_asks_again(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    assert len(dispatch(leader, task)) == 1
+    assert dispatch(leader, task) == []
+
+
+def test_a_former_leader_dispatches_nothing(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    assert dispatch(leader - 1, task) == []
+    assert Ready.objects.filter(pk=task.pk).exists()
+
+
+def test_a_decision_under_old_limits_is_void(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    before = store.limits_revision()
+    Limit.objects.create(tenant=tenant, queue="", running=1)
+    assert store.limits_revision() != before
+    assert store.dispatch(leader, before, candidates(task)) == []
+    assert len(dispatch(leader, task)) == 1
+
+
+def test_pausing_a_tenant_is_a_change_of_limits(tenant: Tenant, leader: int) -> None:
+    before = store.limits_revision()
+    Tenant.objects.filter(pk=tenant.pk).update(paused=True)
+    assert store.limits_revision() != before
+    assert store.tenant_limits()[tenant.pk].paused
+
+
+def test_dispatching_lowers_the_counter_of_the_backlog(tenant: Tenant, leader: int) -> None:
+    Limit.objects.create(tenant=tenant, queue="normal", queued=5)
+    tasks = [submitted(tenant) for _ in range(3)]
+    dispatch(leader, *tasks[:2])
+    assert Backlog.objects.get(tenant_id=tenant.pk, queue="normal").queued == 1
+
+
+def test_lanes_with_work_are_found_without_reading_their_tasks(tenant: Tenant) -> None:
+    other = Tenant.objects.create(slug="other", name="Other")
+    for each in (tenant, other, tenant, tenant):
+        submitted(each)
+    assert store.lanes_with_work("normal") == sorted([tenant.pk, other.pk])
+    assert store.lanes_with_work("batch") == []
+
+
+def test_the_head_of_a_lane_is_its_most_urgent_oldest_task(tenant: Tenant) -> None:
+    tasks = [submitted(tenant, priority=priority) for priority in (0, 1, 1, 0)]
+    order = [each.task_id for each in store.heads("normal", [tenant.pk], 3)[tenant.pk]]
+    assert order == [tasks[1].pk, tasks[2].pk, tasks[0].pk]
+
+
+def test_an_unclaimed_message_is_void_once_it_was_published_again(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    (first,) = dispatch(leader, task)
+    overdue()
+    total, late = store.unclaimed("normal", 10)
+    assert (total, late) == (1, [(task.pk, 1)])
+    (second,) = store.republish(leader, late)
+    assert (second.epoch, second.token != first.token) == (2, True)
+    assert claim(task.pk, first.epoch, first.token, queue="normal", **WHO) is None  # type: ignore[arg-type]
+    assert claim(task.pk, second.epoch, second.token, queue="normal", **WHO) is not None  # type: ignore[arg-type]
+    assert Task.objects.get(pk=task.pk).attempt == 1
+
+
+def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    running(task)
+    overdue()
+    assert store.unclaimed("normal", 10) == (0, [])
+    assert store.republish(leader, [(task.pk, 1)]) == []
+
+
+def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    store.park(leader, [task.pk], "no_worker")
+    assert not Ready.objects.exists()
+    assert Parked.objects.get(pk=task.pk).reason == "no_worker"
+    type_id = TaskType.objects.get(name="test.dummy").pk
+    assert store.unpark(leader, "normal", [type_id + 1000], "no_worker") == set()
+    assert store.unpark(leader, "normal", [type_id], "no_worker") == {tenant.pk}
+    assert Ready.objects.get(pk=task.pk).epoch == 1
+
+
+def test_only_workers_that_were_seen_lately_count(tenant: Tenant) -> None:
+    assert store.capacities()["normal"].slots == 2
+    Worker.objects.filter(queue="normal").update(seen_at=Now() - timedelta(minutes=1))
+    assert "normal" not in store.capacities()
+    Worker.objects.filter(queue="batch").update(status="draining")
+    assert "batch" not in store.capacities()
+
+
+def test_one_leads_until_it_resigns_or_falls_silent(tenant: Tenant) -> None:
+    Leader.objects.filter(name="dispatcher").update(renewed_at="2020-01-01T00:00:00Z")
+    one, two = Leadership("dispatcher"), Leadership("dispatcher")
+    assert one.acquire()
+    assert not two.acquire()
+    one.resign()
+    assert two.acquire()
+    assert not one.renew()
+    assert two.renew()
