@@ -35,6 +35,11 @@ def tenant_group(tenant_id: int) -> str:
     return f"tenant-{int(tenant_id)}"
 
 
+def channel_of(prefix: str, group: str) -> str:
+    """Return the Redis channel on which the PubSub channel layer carries a group's messages."""
+    return f"{prefix}__group__{group}"
+
+
 def announce_on_commit(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
     """Announce event ``seq`` of a task once the current transaction is committed."""
     transaction.on_commit(lambda: _announcer().send(task_id, tenant_id, seq), robust=True)
@@ -74,7 +79,7 @@ class _Announcer:
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for group in (task_group(task_id), tenant_group(tenant_id)):
-                pipeline.publish(f"{self._prefix}__group__{group}", message)
+                pipeline.publish(channel_of(self._prefix, group), message)
             pipeline.execute()
         except redis.RedisError as error:
             self._paused_until = time.monotonic() + PAUSE_SECONDS

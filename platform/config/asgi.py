@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from channels.routing import ProtocolTypeRouter
@@ -13,9 +12,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # Django first: it loads the apps, which what follows needs.
 _http = get_asgi_application()
 
+from django.conf import settings  # noqa: E402
+
 from live.routing import application as _sockets  # noqa: E402
+from rest.body_limit import BodyLimit  # noqa: E402
 
-# uvicorn tells the address of each socket with its query, where a careless client put a token.
-logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-application = ProtocolTypeRouter({"http": _http, "websocket": _sockets})
+# One byte more than the parser's own cap, so that what it can refuse in detail still reaches it.
+application = ProtocolTypeRouter(
+    {"http": BodyLimit(_http, settings.SWITCHYARD.max_body_bytes + 1), "websocket": _sockets}
+)

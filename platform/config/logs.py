@@ -18,7 +18,7 @@ def _printable(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDic
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = "".join(
-                char if char.isprintable() or char == "\n" and key == "exception" else repr(char)[1:-1]
+                char if char.isprintable() or (char == "\n" and key == "exception") else repr(char)[1:-1]
                 for char in value
             )
     return event
@@ -72,6 +72,9 @@ def logging_config(*, json: bool, level: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "django_structlog": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
+            # At INFO it tells each socket's address with its query, where a careless client may have
+            # put a token.
+            "uvicorn.error": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
             "asyncio": {"level": "WARNING"},
         },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from csp.constants import NONE, SELF
 
 from config.databases import databases
@@ -12,7 +10,6 @@ from config.logs import logging_config
 
 SWITCHYARD = read_environment()
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET_KEY = SWITCHYARD.secret_key
 DEBUG = False
 ALLOWED_HOSTS = SWITCHYARD.hosts
@@ -163,7 +160,6 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 
 STATIC_URL = "/static/"
-STATIC_ROOT = ROOT / "staticfiles"
 # Static files are served from the packages themselves, so that no build step can be forgotten.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False

@@ -90,6 +90,6 @@ class TaskRetry(TaskAction):
         values = ActionBody.read(request.data)
         task = self.changeable(task_id, values)
         with transaction.atomic():
-            renewed = retry(task.pk, by=self.actor.name)
+            renewed = retry(task.pk, by=self.actor.name, reason=values.get("reason") or "")
             self.leave_trail(task, values)
         return self.answer(renewed, changed=True)

@@ -12,7 +12,7 @@ from django.db import connection
 
 from tasks.errors import QueuedLimit, SubmitRate
 from tasks.models import Backlog
-from tasks.services.ready import recount_backlog
+from tasks.services.ready import add_to_backlog, recount_backlog
 
 
 def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bool) -> None:
@@ -31,6 +31,9 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     if rate is not None:
         _take_token(tenant_id, float(rate))
     if not enters_line:
+        return
+    if total is None and lane is None:
+        add_to_backlog({(tenant_id, queue): 1})
         return
     # The tenant's counter before the lane's: the order of `add_to_backlog`. Both are raised where
     # they exist, and checked where there is a limit.

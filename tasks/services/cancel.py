@@ -34,11 +34,14 @@ def cancel(task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False
     return Cancelled(changed, task)
 
 
-def cancel_task(task: Task, *, by: str, reason: str, force: bool) -> bool:
+def cancel_task(
+    task: Task, *, by: str, reason: str, force: bool, why: Reason = Reason.USER_CANCELLED
+) -> bool:
     """Cancel a locked task and return whether this call changed anything.
 
     The task's row is locked, as it is by a claim and by an end, so exactly one of them comes first.
-    ``force`` kills a running handler at once, also one whose type cannot be cancelled.
+    ``force`` kills a running handler at once, also one whose type cannot be cancelled. ``reason`` is
+    the caller's text, ``why`` the status reason of a task that has not started.
 
     Raises:
         TaskFinished: it has ended.
@@ -51,7 +54,6 @@ def cancel_task(task: Task, *, by: str, reason: str, force: bool) -> bool:
     leave_line(task)
     Inflight.objects.filter(pk=task.pk).delete()
     Later.objects.filter(task_id=task.pk).delete()
-    why = Reason.REPLACED if reason == Reason.REPLACED else Reason.USER_CANCELLED
     move(
         task,
         Status.CANCELLED,

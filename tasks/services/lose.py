@@ -79,6 +79,9 @@ def _outlived_its_run(row: Inflight) -> bool:
 
 
 def lose_now(task_id: uuid.UUID, *, epoch: int, crashed: bool) -> Status | None:
-    """End a run as lost at once, because its supervisor is known to be dead."""
+    """End a run as lost at once, because its supervisor is known to be dead.
+
+    Not inside a transaction of the caller's: it compares times, and a transaction has only one.
+    """
     Inflight.objects.filter(pk=task_id, epoch=epoch, state="running").update(lease_until=Now())
     return lose(Expired(task_id, epoch), crashed=crashed)

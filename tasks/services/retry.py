@@ -10,6 +10,7 @@ from django.db import transaction
 
 from tasks.errors import NotRetryable
 from tasks.models import Task
+from tasks.services.keys import check_key, take_key
 from tasks.services.release import enter_line
 from tasks.services.transitions import lock_task, move
 from tasks.states import Reason, Status
@@ -18,23 +19,29 @@ RETRYABLE = (Status.FAILED, Status.DROPPED, Status.CANCELLED)
 BECAUSE_OF_A_PARENT = (Reason.PARENT_FAILED, Reason.PARENT_CANCELLED, Reason.PARENT_DROPPED)
 
 
-def retry(task_id: uuid.UUID, *, by: str) -> Task:
+def retry(task_id: uuid.UUID, *, by: str, reason: str = "") -> Task:
     """Start a new life of a task that ended without success.
 
     Descendants that were cancelled only because of it go back to ``blocked``; those that a user
-    cancelled, or that completed, stay as they are.
+    cancelled, or that completed, stay as they are. The checkpoint is kept, for the next attempt to go
+    on from.
 
     Raises:
         NotRetryable: the task has not ended, or completed.
+        KeyConflict: another task has taken its key in the meantime.
     """
     with transaction.atomic():
         task = lock_task(task_id)
         if task.status not in RETRYABLE:
             raise NotRetryable(task.status)
+        if task.key is not None:
+            take_key(task.tenant_id, task.key)
+            check_key(task.tenant_id, task.key, task.key_policy)
+        facts = {"by": by, "note": reason}
         if _waits_for_parents(task):
-            move(task, Status.BLOCKED, reason=Reason.RETRIED, facts={"by": by}, **_fresh(task))
+            move(task, Status.BLOCKED, reason=Reason.RETRIED, facts=facts, **_fresh(task))
         else:
-            enter_line(task, reason=Reason.RETRIED, facts={"by": by}, **_fresh(task))
+            enter_line(task, reason=Reason.RETRIED, facts=facts, **_fresh(task))
         _revive_children(task, by)
     task.refresh_from_db()
     return task
@@ -46,6 +53,10 @@ def _fresh(task: Task) -> dict[str, Any]:
         "failures": 0,
         "losses": 0,
         "crashes": 0,
+        "restarts": 0,
+        "preemptions": 0,
+        "started_at": None,
+        "result_expired": False,
         "cancel_requested_at": None,
         "cancel_requested_by": "",
         "cancel_reason": "",

@@ -8,17 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from rest.errors import BadRequest, FieldError
 from tasks import fault_points
 from tasks.clock import database_now
-from tasks.errors import BadDependency, KeyConflict, Maintenance, UnknownTaskType
+from tasks.errors import BadDependency, Maintenance, UnknownTaskType
 from tasks.models import Dependency, Later, Task, TaskType
 from tasks.schemas import check_params
 from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
+from tasks.services.keys import check_key, holder_of, take_key
 from tasks.services.ready import make_ready
 from tasks.services.release import settle
 from tasks.services.transitions import first_event, lock_task
@@ -52,8 +53,7 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
     """
     with transaction.atomic():
         task_type = _check(submission)
-        if submission.key is not None:
-            _take_key(tenant, submission)
+        _take_key(tenant, submission)
         parents = _lock_parents(tenant, submission.depends_on)
         task = _store(tenant, actor, submission, task_type, parents, request_id)
         limits = limits_for(tenant)
@@ -76,8 +76,7 @@ def try_submit(tenant: Tenant, submission: Submission) -> Verdict:
     """
     with transaction.atomic():
         task_type = _check(submission)
-        if submission.key is not None:
-            _find_key(tenant, submission)
+        check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
         queue = submission.queue or task_type.queue
         status = _first_status(submission, parents)
@@ -109,28 +108,14 @@ def _check(submission: Submission) -> TaskType:
 
 def _take_key(tenant: Tenant, submission: Submission) -> None:
     """Make sure that no other active task has the key, and that nobody else takes it meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
-            [submission.key, tenant.pk],
-        )
-    # A statement of its own, so that it sees what the former holder of the lock committed.
-    other = _find_key(tenant, submission, raising=submission.key_policy != "replace")
-    if other is not None:
-        cancel_task(lock_task(other.pk), by="system", reason=str(Reason.REPLACED), force=False)
-
-
-def _find_key(tenant: Tenant, submission: Submission, *, raising: bool = True) -> Task | None:
-    if submission.key_policy == "queue":
-        return None
-    other = (
-        Task.objects.filter(tenant=tenant, key=submission.key, finished_at__isnull=True)
-        .order_by("ordinal")
-        .first()
-    )
-    if other is not None and raising:
-        raise KeyConflict(str(submission.key), str(other.pk))
-    return other
+    if submission.key is None:
+        return
+    take_key(tenant.pk, submission.key)
+    check_key(tenant.pk, submission.key, submission.key_policy)
+    if submission.key_policy == "replace":
+        holder = holder_of(tenant.pk, submission.key)
+        if holder is not None and holder.cancel_requested_at is None:
+            cancel_task(lock_task(holder.pk), by="system", reason="", force=False, why=Reason.REPLACED)
 
 
 def _lock_parents(tenant: Tenant, ids: tuple[uuid.UUID, ...]) -> list[Task]:

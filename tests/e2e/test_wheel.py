@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.platforms import Platform
+
 ROOT = Path(__file__).resolve().parents[2]
 UV = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv") or ""
 NEEDS = "needs uv: pip install -e '.[dev]'"
@@ -93,3 +95,15 @@ def test_up_says_how_to_install_the_server(empty: Path) -> None:
 def test_a_server_that_does_not_answer_is_one_sentence(empty: Path) -> None:
     told = run(str(empty / "switchyard"), "tasks", "list", "--url", "http://127.0.0.1:9", code=1)
     assert told.startswith("switchyard: Cannot reach http://127.0.0.1:9")
+
+
+def test_the_wheel_alone_follows_a_run_on_a_platform(empty: Path, platform: Platform) -> None:
+    command = (str(empty / "switchyard"), "run", "shell.command", "--queue", "critical", "--follow")
+    connection = (
+        *("--url", platform.url),
+        *("--token", str(platform.credentials["token"])),
+        *("--tenant", platform.tenant),
+    )
+    told = run(*command, *connection, "--", "sh", "-c", "echo from the wheel; sleep 0.3; echo done")
+    assert "from the wheel\ndone\n" in told
+    run(*command, *connection, "--", "sh", "-c", "exit 3", code=4)

@@ -1,0 +1,80 @@
+"""A cap on request bodies before Django sees them.
+
+Django spools a whole body to disk before any view or middleware runs, so a chunked body without a
+length would fill the disk of the web process. Here it is counted as it comes, and cut with 413.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _TooLarge(Exception):
+    """The body has passed the cap."""
+
+
+class BodyLimit:
+    """An ASGI application that answers 413 to bodies above ``limit`` bytes, and passes on the rest."""
+
+    def __init__(self, application: Application, limit: int) -> None:
+        self._application = application
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what `receive` gives; nothing has been sent when the cap is passed."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        seen = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._limit:
+                    raise _TooLarge
+            return message
+
+        async def noticed(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._application(scope, counted, noticed)
+        except _TooLarge:
+            if not started:
+                await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        detail = (
+            f"A request body may have {self._limit:,} bytes. Name large inputs in `inputs` and "
+            "upload them one by one."
+        )
+        body = json.dumps(
+            {
+                "type": "urn:switchyard:problem:too_large",
+                "title": "Too large",
+                "status": 413,
+                "detail": detail,
+                "code": "too_large",
+            }
+        ).encode()
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            # What is left of the body is not read, so the connection cannot be used again.
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

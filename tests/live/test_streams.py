@@ -1,0 +1,172 @@
+"""``text/event-stream`` on events and log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from django.conf import settings
+
+from tenants.actor import SYSTEM
+from tenants.services import token_revoke
+from tests.live.scene import Job, Web, submitted, token_of
+from tests.tenants.callers import World
+
+
+@dataclass
+class Message:
+    """One server-sent event."""
+
+    id: str | None
+    event: str | None
+    data: dict[str, Any]
+
+
+def address(web: Web, job: Job, what: str, query: str = "", *, tenant: str = "acme") -> str:
+    return f"{web.url}/api/v1/tenants/{tenant}/tasks/{job.id}/{what}{query}"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def listening(url: str, headers: dict[str, str], **options: Any) -> Iterator[Iterator[Message | str]]:
+    """Open a stream; comments come as text, messages as :class:`Message`."""
+    with (
+        httpx2.Client(trust_env=False, timeout=10) as client,
+        client.stream("GET", url, headers={"Accept": "text/event-stream", **headers}) as answer,
+    ):
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        yield messages(answer.iter_lines())
+
+
+def messages(lines: Iterator[str]) -> Iterator[Message | str]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
+            yield line
+        elif line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield Message(fields.get("id"), fields.get("event"), json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}
+
+
+def test_a_stream_replays_follows_and_ends(web: Web, lasting_world: World, token: str) -> None:
+    job = submitted(lasting_world.acme)
+    with listening(address(web, job, "events"), bearer(token)) as stream:
+        assert next(stream).data["data"]["status"] == "queued"
+        job.run().print("hello")
+        job.complete()
+        rest = list(stream)
+    assert [message.id for message in rest] == ["2", "3", "4", "4"]
+    assert rest[1].data["data"]["lines"][0]["text"] == "hello"
+    assert rest[-1].event == "end"
+    assert rest[-1].data == {"kind": "end", "status": "completed", "seq": 4}
+
+
+def test_last_event_id_wins_over_after(web: Web, lasting_world: World, token: str) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("one")
+    job.complete()
+    headers = {**bearer(token), "Last-Event-ID": "3"}
+    with listening(address(web, job, "events", "?after=0"), headers) as stream:
+        assert [message.id for message in stream] == ["4", "4"]
+    with listening(address(web, job, "events", "?after=2"), bearer(token)) as stream:
+        assert [message.id for message in stream] == ["3", "4", "4"]
+
+
+def test_a_log_stream_has_the_lines_of_the_streams_asked_for(
+    web: Web, lasting_world: World, token: str
+) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("out")
+    job.print("err", stream="stderr")
+    job.complete()
+    with listening(address(web, job, "log", "?stream=stderr"), bearer(token)) as stream:
+        told = list(stream)
+    assert [message.data["kind"] for message in told] == ["log", "end"]
+    assert told[0].data["data"]["lines"][0]["text"] == "err"
+    with listening(address(web, job, "log", "?run=2"), bearer(token)) as stream:
+        assert [message.data["kind"] for message in stream] == ["end"]
+
+
+def test_a_quiet_stream_shows_that_it_lives(
+    impatient_web: Web, lasting_world: World, token: str
+) -> None:
+    job = submitted(lasting_world.acme)
+    with listening(address(impatient_web, job, "events", "?after=1"), bearer(token)) as stream:
+        assert next(stream) == ": still here"
+
+
+def test_without_asking_for_a_stream_the_answer_is_a_page(
+    web: Web, lasting_world: World, token: str
+) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("hello")
+    with httpx2.Client(trust_env=False, headers=bearer(token)) as client:
+        assert len(client.get(address(web, job, "events")).json()["results"]) == 3
+        text = client.get(address(web, job, "log"), headers={"Accept": "text/plain"})
+        assert text.text == "hello\n"
+        refused = client.get(address(web, job, "log"), headers={"Accept": "image/png"})
+        assert refused.status_code == 406
+        assert client.post(address(web, job, "events"), json={}).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "query", ["?after=-1", "?after=x", "?after=99", "?limit=5", "?kinds=x", "?before=1"]
+)
+def test_a_wrong_parameter_is_400(web: Web, lasting_world: World, token: str, query: str) -> None:
+    job = submitted(lasting_world.acme)
+    answer = refused(address(web, job, "events", query), bearer(token))
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"].startswith("query:")
+
+
+def test_refusals_are_those_of_the_api(web: Web, lasting_world: World, token: str) -> None:
+    job = submitted(lasting_world.acme)
+    foreign = submitted(lasting_world.other)
+    _, narrow = token_of(lasting_world.acme, "kv:read")
+    url = address(web, job, "events")
+    for status, code, answer in (
+        (401, "not_authenticated", refused(url, {})),
+        (401, "invalid_token", refused(url, bearer("sy_nonsense"))),
+        (403, "scope_required", refused(url, bearer(narrow))),
+        (404, "not_found", refused(address(web, foreign, "events"), bearer(token))),
+        (404, "not_found", refused(address(web, foreign, "log", tenant="other"), bearer(token))),
+    ):
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["code"] == code
+
+
+def refused(url: str, headers: dict[str, str]) -> httpx2.Response:
+    return httpx2.get(url, headers={"Accept": "text/event-stream", **headers}, trust_env=False)
+
+
+def test_a_session_may_follow_too(web: Web, lasting_world: World) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.complete()
+    browser = lasting_world.user("bob").client
+    key = browser.cookies[settings.SESSION_COOKIE_NAME].value
+    headers = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={key}"}
+    with listening(address(web, job, "events"), headers) as stream:
+        assert [message.id for message in stream] == ["1", "2", "3", "3"]
+
+
+def test_a_revoked_token_ends_its_stream(impatient_web: Web, lasting_world: World) -> None:
+    job = submitted(lasting_world.acme).run()
+    row, raw = token_of(lasting_world.acme)
+    with listening(address(impatient_web, job, "events", "?after=2"), bearer(raw)) as stream:
+        token_revoke(actor=SYSTEM, token=row)
+        assert [message for message in stream if isinstance(message, Message)] == []
