@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import kombu
+from celery import bootsteps
 from celery.utils.log import get_logger
+from celery.worker import state
 from celery.worker.consumer import Consumer
 
 from workers.broker import drop
@@ -21,6 +23,47 @@ logger = get_logger(__name__)
 LONGEST_RECONNECT_WAIT = 5.0
 
 
+class Intake:
+    """Takes messages from RabbitMQ only while a slot is free, as ``worker_disable_prefetch`` does for
+    Redis.
+
+    RabbitMQ sends ahead, at least one message for each slot. Such a message waits behind the run
+    that holds the slot while another worker has nothing to do, until the dispatcher takes it for
+    lost. So a worker whose slots are all taken stops consuming, and gives back what was on its way
+    already. Neither waits for the broker's answer.
+    """
+
+    def __init__(self, consumer: GuardedConsumer) -> None:
+        self._worker: Any = consumer
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether each slot has its task."""
+        return len(state.reserved_requests) >= self._worker.pool.num_processes
+
+    def close_if_full(self) -> None:
+        """Stop consuming once no slot is free."""
+        if self._closed or not self.full:
+            return
+        consumer = self._worker.task_consumer
+        for tag in consumer._active_tags.values():
+            consumer.channel.basic_cancel(tag, nowait=True)
+        self._closed = True
+
+    def open_if_free(self) -> None:
+        """Consume again, under the same tag, when a slot is free and the worker is not stopping."""
+        if not self._closed or self.full or self._worker.blueprint.state != bootsteps.RUN:
+            return
+        consumer = self._worker.task_consumer
+        channel = consumer.channel
+        for queue, tag in consumer._active_tags.items():
+            # The callback of a tag stays until the broker confirms its end, which it was asked not
+            # to.
+            channel.basic_consume(queue, consumer_tag=tag, callback=channel.callbacks[tag], nowait=True)
+        self._closed = False
+
+
 class GuardedConsumer(Consumer):
     """Celery's consumer without gossip, mingle and event heartbeats, and with a check of each message.
 
@@ -30,6 +73,7 @@ class GuardedConsumer(Consumer):
 
     connection_errors: tuple[type[Exception], ...]
     controller: Any
+    intake: Intake | None = None
 
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         quiet = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
@@ -39,16 +83,29 @@ class GuardedConsumer(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
         """The function called with each message: refuse it, or hand it to Celery."""
         hand_over = super().create_task_handler(*args, **kwargs)
+        # One for each connection; Redis is asked for single messages, so it needs none.
+        amqp = cast(Any, self).connection.transport.driver_type == "amqp"
+        intake = self.intake = Intake(self) if amqp else None
 
         def on_task_received(message: Any) -> None:
             reason = self._refusal(message)
-            if reason is None:
+            if reason is not None:
+                drop(reason)
+                message.reject_log_error(logger, self.connection_errors)
+            elif intake is not None and intake.full:
+                message.reject_log_error(logger, self.connection_errors, requeue=True)
+            else:
                 hand_over(message)
-                return
-            drop(reason)
-            message.reject_log_error(logger, self.connection_errors)
+                if intake is not None:
+                    intake.close_if_full()
 
         return on_task_received
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Look at each turn of the event loop whether a slot has become free."""
+        cast(Any, super()).register_with_event_loop(hub)
+        if self.intake is not None:
+            hub.on_tick.add(self.intake.open_if_free)
 
     def _refusal(self, message: Any) -> str | None:
         """Why the message must not run; None when it may.

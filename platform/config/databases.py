@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool
 
 from config.environment import ConfigurationError
 
@@ -33,7 +34,14 @@ def databases(url: str, *, pooled: bool) -> dict[str, Any]:
     known = {"dbname", "user", "password", "host", "port"}
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
-        options["pool"] = {"min_size": 2, "max_size": POOL_MAX, "timeout": POOL_TIMEOUT_SECONDS}
+        options["pool"] = {
+            "min_size": 2,
+            "max_size": POOL_MAX,
+            "timeout": POOL_TIMEOUT_SECONDS,
+            # After a restart of PostgreSQL the pool is full of dead connections: each is looked at
+            # before it is handed out, so the first requests afterwards are served.
+            "check": ConnectionPool.check_connection,
+        }
     return {
         "default": {
             "ENGINE": "django.db.backends.postgresql",

@@ -76,7 +76,10 @@ def test_a_command_succeeds_with_the_codes_it_names(codes: list[int], status: Ru
 def test_the_time_limit_is_named() -> None:
     outcome = judged(ended(None, "SIGKILL"), Heard(stopped_for="time"))
     assert outcome.status is RunStatus.TIMED_OUT
-    assert outcome.error == {"code": "timed_out", "message": "The run took longer than its limit of 5 s."}
+    assert outcome.error == {
+        "code": "timed_out",
+        "message": "The run took longer than its limit of 5 s.",
+    }
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,9 @@ def test_a_passed_limit_is_named_and_not_retried(why: str, code: str) -> None:
     assert (outcome.error["code"], outcome.retry) == (code, False)
 
 
-@pytest.mark.parametrize(("why", "status"), [("stop", RunStatus.DROPPED), ("preempt", RunStatus.PREEMPTED)])
+@pytest.mark.parametrize(
+    ("why", "status"), [("stop", RunStatus.DROPPED), ("preempt", RunStatus.PREEMPTED)]
+)
 def test_an_interruption_is_not_a_failure(why: str, status: RunStatus) -> None:
     heard = Heard(stopped_for=why, checkpointed=True)
     outcome = judged(ended(None, "SIGTERM"), heard)

@@ -1,0 +1,1 @@
+"""The pool manager: one per machine, it runs the worker processes of this machine's pools."""

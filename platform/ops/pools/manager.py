@@ -1,0 +1,108 @@
+"""Run this machine's worker processes until asked to stop.
+
+1. Find the isolation level, and refuse to start below the required minimum.
+2. Start one Celery worker (or more, by size) per pool.
+3. Restart what dies; kill and restart what hangs.
+4. Keep the worker rows right, end orphans, wipe left workspaces (in :mod:`ops.pools.records`).
+5. On SIGTERM let all workers drain at once; kill what is left after drain, grace and margin.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ops.pools.housekeeping import Housekeeping
+from ops.pools.machine import this_machine
+from ops.pools.records import Records
+from ops.pools.workers import STOP_MARGIN, WorkerPlan, plan, pulse, worker_program
+from ops.supervision.programs import Watched
+from ops.supervision.watch import Interrupted, Watch
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 5.0
+START_APART_SECONDS = 3.0
+
+
+class Manager:
+    """The pool manager of one machine.
+
+    ``pool_slots``: queue to slots. ``folder`` holds heartbeat files, ``logs`` the workers' logs
+    (None: the manager's own output), ``directory`` is where workers start. ``drain`` and
+    ``cancel_grace`` in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool_slots: dict[str, int],
+        isolation: str,
+        isolation_minimum: str,
+        workspaces: Path,
+        folder: Path,
+        logs: Path | None,
+        directory: Path,
+        drain: float,
+        cancel_grace: float,
+        types: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.machine = this_machine(
+            isolation=isolation, minimum=isolation_minimum, workspaces=workspaces
+        )
+        self.plans: dict[str, WorkerPlan] = {what.name: what for what in plan(pool_slots)}
+        self.records = Records(self.machine, types, Housekeeping(workspaces))
+        self.folder = folder
+        self.logs = logs
+        self.directory = directory
+        self.stop_seconds = drain + cancel_grace + STOP_MARGIN
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        self.records.start()
+        with Watch(logger.warning) as watch:
+            with suppress(Interrupted):
+                self._start(watch)
+            while not watch.stop_requests:
+                watch.turn()
+                self._report(watch)
+            logger.info("draining")
+            watch.stop(meanwhile=partial(self._report, watch, draining=True))
+            self.records.now([], draining=True)
+            self.records.finish(seconds=LAST_WORDS_SECONDS)
+            watch.end_strays()
+
+    def _start(self, watch: Watch) -> None:
+        """Start the workers one by one, in the order of the setting.
+
+        Each waits a moment for the one before: on a small machine the first pool, which somebody
+        waits for, would otherwise share the processors with all others' imports.
+        """
+        for what in self.plans.values():
+            watched = watch.add(
+                worker_program(
+                    what,
+                    host=self.machine.host,
+                    isolation=self.machine.isolation,
+                    folder=self.folder,
+                    logs=self.logs,
+                    directory=self.directory,
+                    stop_seconds=self.stop_seconds,
+                )
+            )
+            is_up = partial(_is_up, what, watched)
+            watch.until(is_up, seconds=START_APART_SECONDS)
+            self._report(watch)
+        logger.info("%d workers at isolation %s", len(self.plans), self.machine.isolation)
+
+    def _report(self, watch: Watch, *, draining: bool = False) -> None:
+        found = (pulse(self.plans[name], watched) for name, watched in watch.programs.items())
+        self.records.now([each for each in found if each], draining=draining)
+
+
+def _is_up(what: WorkerPlan, watched: Watched) -> bool:
+    return pulse(what, watched) is not None

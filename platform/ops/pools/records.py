@@ -1,0 +1,136 @@
+"""Write what the pool manager knows into the database, without ever holding the manager up.
+
+A thread of its own does all that touches PostgreSQL: the manager must go on restarting workers
+while the database is away or frozen. Nothing is queued: each round writes the newest pulses, so
+after an outage the rows are right at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error, connection
+
+from ops.pools.workers import Pulse
+from tasks.services.workers import (
+    task_types_publish,
+    worker_gone,
+    worker_register,
+    worker_seen,
+)
+
+logger = logging.getLogger(__name__)
+
+EVERY = 2.0
+HOUSEKEEPING_EVERY = 5.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine as its workers' rows describe it."""
+
+    host: str
+    isolation: str
+    version: str
+
+
+class Records(threading.Thread):
+    """Keeps the worker rows and the task types of this machine up to date.
+
+    ``types``: name to description, as the registry gives it. ``housekeeping`` is called every few
+    seconds in the same thread, because it asks the database what may be removed.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        types: Mapping[str, Mapping[str, Any]],
+        housekeeping: Callable[[], None],
+    ) -> None:
+        super().__init__(name="records", daemon=True)
+        self.machine = machine
+        self.types = types
+        self.housekeeping = housekeeping
+        self._pulses: dict[uuid.UUID, Pulse] = {}
+        self._known: dict[uuid.UUID, Pulse] = {}
+        self._published = False
+        self._draining = False
+        self._change = threading.Condition()
+        self._finished = False
+
+    def now(self, pulses: Iterable[Pulse], *, draining: bool = False) -> None:
+        """Take the pulses of all workers that live now (from the manager's thread)."""
+        found = {pulse.worker_id: pulse for pulse in pulses}
+        with self._change:
+            changed = found.keys() != self._pulses.keys()
+            self._pulses, self._draining = found, draining
+            if changed:
+                self._change.notify()
+
+    def finish(self, *, seconds: float) -> None:
+        """Write the last state and end; gives up after so many seconds."""
+        with self._change:
+            self._finished = True
+            self._change.notify()
+        self.join(seconds)
+
+    def run(self) -> None:
+        """Write rounds until finished; an outage is told once and waited for."""
+        tidied = 0.0
+        away = False
+        while True:
+            finished = self._finished
+            try:
+                self._write()
+                if not finished and time.monotonic() - tidied > HOUSEKEEPING_EVERY:
+                    self.housekeeping()
+                    tidied = time.monotonic()
+                if away:
+                    logger.info("the database is back")
+                away = False
+            except Error as error:
+                connection.close()
+                if not away:
+                    logger.warning("the database is away, workers go on: %s", error)
+                away = True
+            if finished:
+                connection.close()
+                return
+            with self._change:
+                if not self._finished:
+                    self._change.wait(EVERY)
+
+    def _write(self) -> None:
+        if not self._published:
+            task_types_publish(self.types)
+            self._published = True
+        with self._change:
+            pulses, draining = dict(self._pulses), self._draining
+        for worker_id in self._known.keys() - pulses.keys():
+            worker_gone(worker_id, lost=not draining)
+            del self._known[worker_id]
+        for worker_id, pulse in pulses.items():
+            if worker_id not in self._known:
+                self._register(pulse)
+            worker_seen(worker_id, busy=pulse.busy, draining=pulse.draining)
+            self._known[worker_id] = pulse
+
+    def _register(self, pulse: Pulse) -> None:
+        worker_register(
+            worker_id=pulse.worker_id,
+            name=f"{pulse.plan.name}@{self.machine.host}",
+            queue=pulse.plan.queue,
+            machine=self.machine.host,
+            host=self.machine.host,
+            pid=pulse.pid,
+            slots=pulse.plan.slots,
+            isolation=self.machine.isolation,
+            version=self.machine.version,
+            types=self.types,
+        )

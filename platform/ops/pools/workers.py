@@ -1,0 +1,120 @@
+"""What a worker process of a pool is: its command, its variables, its time to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.supervision.programs import Program, Watched
+
+# More slots than this share one event loop badly; a pool grows by whole processes instead.
+SLOTS_PER_WORKER = 8
+# After the drain a run is interrupted and may clean up for the grace; then its end is written.
+STOP_MARGIN = 10.0
+WARM_UP = 30.0
+ID_VARIABLE = "SWITCHYARD_WORKER_ID"
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """One worker process that should run: the ``number``-th of its queue, with so many slots."""
+
+    queue: str
+    number: int
+    slots: int
+
+    @property
+    def name(self) -> str:
+        """The short name, also of its log and heartbeat file: ``critical-1``."""
+        return f"{self.queue}-{self.number}"
+
+
+def plan(pool_slots: dict[str, int]) -> list[WorkerPlan]:
+    """Spread each queue's slots over as few worker processes as is wise, as evenly as it goes."""
+    plans = []
+    for queue, slots in pool_slots.items():
+        processes = -(-slots // SLOTS_PER_WORKER)
+        for number in range(processes):
+            share = slots // processes + (number < slots % processes)
+            plans.append(WorkerPlan(queue, number + 1, share))
+    return plans
+
+
+def worker_program(
+    what: WorkerPlan,
+    *,
+    host: str,
+    isolation: str,
+    folder: Path,
+    logs: Path | None,
+    directory: Path,
+    stop_seconds: float,
+) -> Program:
+    """Return how the manager runs one worker process.
+
+    ``folder`` holds the heartbeat files; ``logs`` None sends the output where the manager's goes
+    (in a container). Every start has an id of its own, by which its runs name their worker.
+    """
+    heartbeat = folder / what.name
+
+    def fresh() -> dict[str, str]:
+        heartbeat.unlink(missing_ok=True)
+        return {ID_VARIABLE: str(uuid.uuid4())}
+
+    environment = {
+        **os.environ,
+        "SWITCHYARD_ROLE": "worker",
+        # Tried once by the manager; each run would otherwise find it out anew.
+        "SWITCHYARD_ISOLATION": isolation,
+        "SWITCHYARD_WORKER_FILE": str(heartbeat),
+    }
+    return Program(
+        name=what.name,
+        argv=(
+            *(sys.executable, "-m", "celery", "-A", "workers", "worker"),
+            *("-Q", what.queue, "-n", f"{what.name}@{host}", "--concurrency", str(what.slots)),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+        environment=environment,
+        directory=directory,
+        log=logs / f"{what.name}.log" if logs else None,
+        fresh=fresh,
+        grace=stop_seconds,
+        heartbeat=heartbeat,
+        warm_up=WARM_UP,
+    )
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What one live worker process last said about itself."""
+
+    worker_id: uuid.UUID
+    plan: WorkerPlan
+    pid: int
+    busy: int
+    draining: bool
+
+
+def pulse(what: WorkerPlan, watched: Watched) -> Pulse | None:
+    """Read a worker's heartbeat file; None while it is not up (or the file is a predecessor's)."""
+    path, pid = watched.program.heartbeat, watched.pid
+    if path is None or pid is None:
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if told.get("pid") != pid:
+        return None
+    return Pulse(
+        worker_id=uuid.UUID(watched.fresh[ID_VARIABLE]),
+        plan=what,
+        pid=pid,
+        busy=int(told.get("busy", 0)),
+        draining=watched.stopping or told.get("draining_since") is not None,
+    )

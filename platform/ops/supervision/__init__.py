@@ -1,0 +1,1 @@
+"""Keep programs running, and end them without leaving anything behind."""

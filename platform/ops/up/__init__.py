@@ -1,0 +1,1 @@
+"""``switchyard up``: a whole platform on this machine from one command."""

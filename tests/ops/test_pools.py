@@ -1,0 +1,132 @@
+"""How a machine's worker processes are laid out, and what counts as one of our leftovers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.pools import housekeeping
+from ops.pools.housekeeping import Housekeeping, attempt_of
+from ops.pools.machine import this_machine
+from ops.pools.workers import ID_VARIABLE, WorkerPlan, plan, pulse, worker_program
+from ops.supervision.programs import Watched
+from workers.sandbox import SandboxError
+from workers.sandbox.workspace import make_workspace
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ({"critical": 2}, [("critical", 1, 2)]),
+        ({"normal": 0}, []),
+        ({"normal": 8}, [("normal", 1, 8)]),
+        ({"normal": 9}, [("normal", 1, 5), ("normal", 2, 4)]),
+        ({"batch": 17}, [("batch", 1, 6), ("batch", 2, 6), ("batch", 3, 5)]),
+    ],
+)
+def test_slots_are_spread_evenly_over_few_workers(
+    slots: dict[str, int], expected: list[tuple[str, int, int]]
+) -> None:
+    assert [(each.queue, each.number, each.slots) for each in plan(slots)] == expected
+
+
+def a_program(tmp_path: Path) -> Any:
+    """The program of a worker with two slots."""
+    return worker_program(
+        WorkerPlan("critical", 1, 2),
+        host="here",
+        isolation="full",
+        folder=tmp_path,
+        logs=None,
+        directory=tmp_path,
+        stop_seconds=80,
+    )
+
+
+def test_every_start_of_a_worker_has_an_id_of_its_own(tmp_path: Path) -> None:
+    program = a_program(tmp_path)
+    assert program.fresh()[ID_VARIABLE] != program.fresh()[ID_VARIABLE]
+    assert program.environment["SWITCHYARD_ROLE"] == "worker"
+    assert program.environment["SWITCHYARD_ISOLATION"] == "full"
+    assert program.grace == 80
+
+
+def test_a_predecessors_heartbeat_is_not_believed(tmp_path: Path) -> None:
+    what = WorkerPlan("critical", 1, 2)
+    watched = Watched(a_program(tmp_path))
+    watched.fresh = {ID_VARIABLE: str(uuid.uuid4())}
+    watched.process = subprocess.Popen(["sleep", "60"])
+    try:
+        assert pulse(what, watched) is None
+        heartbeat = tmp_path / "critical-1"
+        heartbeat.write_text(json.dumps({"pid": watched.pid + 1, "busy": 1}))
+        assert pulse(what, watched) is None
+        heartbeat.write_text("{")
+        assert pulse(what, watched) is None
+        heartbeat.write_text(json.dumps({"pid": watched.pid, "busy": 1, "draining_since": None}))
+        found = pulse(what, watched)
+        assert found is not None
+        assert (found.busy, found.draining) == (1, False)
+    finally:
+        watched.process.kill()
+        watched.process.wait()
+
+
+def test_a_machine_below_the_required_isolation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="below SWITCHYARD_ISOLATION_MINIMUM"):
+        this_machine(isolation="process", minimum="full", workspaces=tmp_path)
+
+
+def test_names_of_attempts_are_read() -> None:
+    task = uuid.uuid4()
+    assert attempt_of(f"{task}-3") == (task, 3)
+    assert attempt_of(f"{task}:12") == (task, 12)
+    for other in ("lost+found", f"{task}", f"{task}_3", f"{task}-x", "x" * 40):
+        assert attempt_of(other) is None
+
+
+@pytest.mark.django_db
+def test_what_is_not_known_to_be_ours_and_over_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.0)
+    strange = make_workspace(tmp_path, f"{uuid.uuid4()}-1")
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(60)"],
+        env={"SWITCHYARD_RUN": f"{uuid.uuid4()}:1"},
+    )
+    try:
+        Housekeeping(tmp_path)()
+        assert process.poll() is None
+        assert strange.is_dir()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.django_db
+def test_leftovers_of_an_attempt_that_is_over_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.0)
+    task = uuid.uuid4()
+    monkeypatch.setattr(Housekeeping, "_over", lambda _self, found: found & {(task, 2)})
+    workspace = make_workspace(tmp_path, f"{task}-2")
+    (workspace / "work" / "file").write_text("x")
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time; time.sleep(60)"],
+        env={"SWITCHYARD_RUN": f"{task}:2"},
+    )
+    try:
+        Housekeeping(tmp_path)()
+        assert process.wait(10) == -9
+        assert not os.path.lexists(workspace)
+    finally:
+        process.kill()

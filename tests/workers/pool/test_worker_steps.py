@@ -1,0 +1,97 @@
+"""The worker's main process: its heartbeat file, its drain, what it closes to others."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from celery import Celery
+
+from tests.workers.conftest import Valkey, Worker, until
+
+StartWorker = Callable[..., Worker]
+
+
+def test_the_heartbeat_file_says_what_the_worker_does(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker(slots=2).ready()
+    publisher.send_task("pool.work", [1, 3], queue="normal")
+    until(lambda: worker.facts()["busy"] == 1, 5, "one busy slot is reported")
+    facts = worker.facts()
+    assert facts["pid"] == worker.process.pid
+    assert facts["queues"] == ["normal"]
+    assert (facts["slots"], facts["ready"]) == (2, 2)
+    assert facts["draining_since"] is None
+    assert 0 <= time.monotonic() - facts["monotonic"] < 2
+    assert facts["started_at"] <= facts["at"] <= time.time()
+    tick = facts["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 2, 4, "two beats in four seconds")
+
+
+def test_the_heartbeat_goes_on_after_a_reconnect(own_valkey: Valkey, pool_worker: StartWorker) -> None:
+    worker = pool_worker().ready()
+    own_valkey.stop()
+    until(lambda: not worker.facts()["connected"], 10, "the loss is reported")
+    own_valkey.start()
+    worker.ready()
+    tick = worker.facts()["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 3, 6, "beats after the reconnect")
+
+
+def test_a_worker_that_stands_still_stops_beating(pool_worker: StartWorker) -> None:
+    worker = pool_worker().ready()
+    worker.process.send_signal(signal.SIGSTOP)
+    until(lambda: time.time() - worker.facts()["at"] > 2.5, 5, "the file grows old")
+    worker.process.send_signal(signal.SIGCONT)
+    until(lambda: time.time() - worker.facts()["at"] < 1, 5, "it beats again")
+
+
+def test_a_child_learns_of_the_drain_and_the_file_goes_with_the_worker(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker().ready()
+    publisher.send_task("pool.await_drain", [1], queue="normal")
+    publisher.send_task("pool.work", [2, 2.5], queue="normal")
+    until(lambda: len(worker.numbers("start")) == 2, 5, "both start")
+    worker.process.terminate()
+    until(lambda: worker.lines("drained"), 5, "the child sees the drain")
+    assert 0 <= float(worker.lines("drained")[0][1]) < 1
+    until(lambda: worker.facts()["draining_since"], 5, "the file reports the drain")
+    assert worker.process.wait(20) == 0
+    assert worker.numbers("end") == [2]
+    assert not worker.file.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a flag of Linux")
+def test_the_worker_and_its_children_are_undumpable(pool_worker: StartWorker, publisher: Celery) -> None:
+    """The flag of a child is the one that its parent had at the fork."""
+    worker = pool_worker().ready()
+    publisher.send_task("pool.dumpable", queue="normal")
+    until(lambda: worker.lines("dumpable"), 5, "the task reports the flag")
+    assert worker.lines("dumpable") == [["0"]]
+
+
+@pytest.mark.parametrize("queue", ["normal,batch", "system", "normal,system"])
+def test_a_pools_worker_serves_one_pools_queue_and_no_other(
+    pool_worker: StartWorker, queue: str
+) -> None:
+    worker = pool_worker(queue=queue)
+    assert worker.process.wait(20) != 0
+    assert "A pool's worker serves one queue" in worker.said()
+
+
+def test_a_worker_that_keeps_its_children_serves_the_system_queue_alone(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    wrong = pool_worker(queue="normal", POOL_KEPT="1")
+    assert wrong.process.wait(20) != 0
+    assert "The system worker serves -Q system alone" in wrong.said()
+    worker = pool_worker(queue="system", slots=1, POOL_KEPT="1").ready()
+    for number in range(3):
+        publisher.send_task("pool.work", [number], queue="system")
+    until(lambda: len(worker.numbers("end")) == 3, 5, "three tasks end")
+    assert len({pid for _number, pid, _at in worker.lines("start")}) == 1

@@ -1,0 +1,102 @@
+"""Handlers that behave as handlers should not, run inside by the tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from switchyard import Cancelled, Command, RunContext, TaskError, handler
+
+ANY = {"type": "object"}
+
+
+@handler("hostile.echo", params=ANY)
+def echo(run: RunContext, params: dict[str, Any]) -> dict[str, Any]:
+    """Say what arrived."""
+    environment = dict(os.environ)
+    return {
+        "size": len(params.get("text", "")),
+        "secret": run.secret("TOKEN") if "TOKEN" in run.secrets else None,
+        "environment": environment,
+        "arguments": sys.argv,
+        "checkpoint": run.last_checkpoint,
+    }
+
+
+@handler("hostile.polite", params=ANY)
+def polite(run: RunContext, _params: dict[str, Any]) -> None:
+    """Stop when asked, and clean up."""
+    run.on_cleanup(lambda: print("first registered", flush=True))
+    run.on_cleanup(lambda: print("last registered", flush=True))
+    print("ready", flush=True)
+    run.sleep(60)
+
+
+@handler("hostile.deaf", params=ANY)
+def deaf(run: RunContext, _params: dict[str, Any]) -> None:
+    """Never ask whether to stop; clean-ups must run on SIGTERM all the same."""
+    run.on_cleanup(lambda: print("cleaned", flush=True))
+    print("ready", flush=True)
+    time.sleep(60)
+
+
+@handler("hostile.stubborn", params=ANY)
+def stubborn(_run: RunContext, _params: dict[str, Any]) -> None:
+    """Swallow everything that can be swallowed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        except Cancelled:
+            continue
+
+
+@handler("hostile.litter", params=ANY)
+def litter(_run: RunContext, _params: dict[str, Any]) -> None:
+    """Leave ten processes behind, out of the session, and go on."""
+    for _ in range(10):
+        subprocess.Popen(
+            "sleep 61.25 & exec sleep 61.25",
+            shell=True,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    print("ready", flush=True)
+    time.sleep(60)
+
+
+@handler("hostile.known", params=ANY)
+def known(_run: RunContext, _params: dict[str, Any]) -> None:
+    """Fail for a known reason."""
+    raise TaskError("no_such_org", "The org is gone.", retry=False, detail={"org": "x"})
+
+
+@handler("hostile.unknown", params=ANY)
+def unknown(_run: RunContext, _params: dict[str, Any]) -> None:
+    """Fail for an unknown reason, at length."""
+    raise LookupError("m" * 10000)
+
+
+@handler("hostile.no_json", params=ANY)
+def no_json(_run: RunContext, _params: dict[str, Any]) -> dict[str, Any]:
+    """Return what is no JSON."""
+    return {"value": object()}
+
+
+@handler("hostile.quit", params=ANY)
+def leave(run: RunContext, _params: dict[str, Any]) -> None:
+    """End the process by itself; clean-ups run."""
+    run.on_cleanup(lambda: print("cleaned", flush=True))
+    sys.exit(7)
+
+
+@handler("hostile.command", params=ANY)
+def command(_run: RunContext, params: dict[str, Any]) -> Command:
+    """Become a program."""
+    return Command(**params)

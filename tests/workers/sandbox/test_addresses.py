@@ -1,0 +1,103 @@
+"""Which addresses are open, in every spelling that somebody might try."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.sandbox.addresses import AddressRefused, check, is_allowed, networks, resolve_name
+
+REFUSED = [
+    "127.0.0.1",
+    "127.1.2.3",
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "169.254.169.254",
+    "169.254.0.1",
+    "168.63.129.16",
+    "100.64.0.1",
+    "100.100.100.200",
+    "192.0.0.192",
+    "192.0.2.1",
+    "198.18.0.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::",
+    "2002:a9fe:a9fe::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fec0::1",
+    "ff02::1",
+    "2001:db8::1",
+    "not an address",
+    "",
+]
+OPEN = ["1.1.1.1", "8.8.8.8", "140.82.121.4", "2606:4700:4700::1111", "::ffff:8.8.8.8"]
+LOOPBACK_SPELLINGS = ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost", "0", "[::1]"]
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_an_address_that_is_not_public_is_refused(address: str) -> None:
+    assert not is_allowed(address)
+
+
+@pytest.mark.parametrize("address", OPEN)
+def test_a_public_address_is_open(address: str) -> None:
+    assert is_allowed(address)
+
+
+@pytest.mark.parametrize("spelling", LOOPBACK_SPELLINGS)
+def test_no_spelling_of_loopback_gets_through(spelling: str) -> None:
+    with pytest.raises(AddressRefused):
+        check(spelling, 80)
+
+
+@pytest.mark.parametrize("host", ["", "a" * 300, "\udcff", "name with space", "x\0y"])
+def test_a_host_that_cannot_be_resolved_is_refused(host: str) -> None:
+    with pytest.raises(AddressRefused):
+        check(host, 80)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_an_impossible_port_is_refused(port: int) -> None:
+    with pytest.raises(AddressRefused):
+        check("1.1.1.1", port)
+
+
+def test_one_closed_answer_closes_the_whole_name() -> None:
+    with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
+        check("mixed.example", 80, resolve=lambda _host, _port: ["1.1.1.1", "10.0.0.1"])
+
+
+def test_a_name_is_resolved_once_and_the_checked_addresses_are_given_back() -> None:
+    answers = iter([["1.1.1.1"], ["127.0.0.1"]])
+    assert check("rebinding.example", 80, resolve=lambda _h, _p: next(answers)) == ["1.1.1.1"]
+    assert next(answers) == ["127.0.0.1"]
+
+
+def test_an_operator_may_open_single_networks() -> None:
+    allowed = networks(["10.1.0.0/16", "fd00::/8"])
+    assert is_allowed("10.1.2.3", allowed)
+    assert is_allowed("::ffff:10.1.2.3", allowed)
+    assert is_allowed("fd00::1", allowed)
+    assert not is_allowed("10.2.0.1", allowed)
+
+
+def test_the_resolver_never_raises() -> None:
+    assert resolve_name("no such host.invalid", 80) == []

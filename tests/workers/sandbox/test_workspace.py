@@ -1,0 +1,135 @@
+"""Workspaces: never shared, measured, and gone without a trace whatever was left in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.sandbox import (
+    WorkspaceError,
+    make_workspace,
+    open_inside,
+    wipe_workspace,
+    work_folder,
+    workspace_bytes,
+)
+from workers.sandbox.artifacts import matching
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_name_is_given_once(base: Path) -> None:
+    workspace = make_workspace(base, "run")
+    assert work_folder(workspace).stat().st_mode & 0o777 == 0o700
+    with pytest.raises(WorkspaceError):
+        make_workspace(base, "run")
+
+
+def test_links_are_removed_and_what_they_point_to_stays(base: Path) -> None:
+    outside = base / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("keep")
+    workspace = make_workspace(base, "run")
+    (work_folder(workspace) / "link").symlink_to(outside)
+    (work_folder(workspace) / "dangling").symlink_to("/nowhere")
+    wipe_workspace(workspace)
+    assert not workspace.exists()
+    assert (outside / "file").read_text() == "keep"
+
+
+def test_any_depth_and_any_name_is_wiped(base: Path) -> None:
+    workspace = make_workspace(base, "run")
+    work = work_folder(workspace)
+    (work / ".wiped-0").mkdir()
+    (workspace / ".wiped-1").mkdir()
+    (workspace / ".wiped-2").write_text("x")
+    os.mkfifo(work / "pipe")
+    here = os.open(work, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d" * 50, dir_fd=here)
+        below = os.open("d" * 50, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    wipe_workspace(workspace)
+    assert not workspace.exists()
+
+
+def test_what_is_not_there_needs_no_wiping(base: Path) -> None:
+    wipe_workspace(base / "never")
+
+
+def test_folders_without_permissions_are_wiped_by_an_ordinary_user() -> None:
+    code = (
+        "import os, sys, tempfile; from pathlib import Path; from workers.sandbox import *\n"
+        "from workers.sandbox.paths import ROOT\n"
+        "if os.geteuid() == 0: reveal([Path(sys.base_prefix), Path(sys.prefix), ROOT]); "
+        "drop_to(65534, 65534, keep_setuid=False)\n"
+        "base = Path(tempfile.mkdtemp()); w = make_workspace(base, 'w'); d = w / 'work' / 'a' / 'b'\n"
+        "d.mkdir(parents=True); (d / 'f').touch()\n"
+        "os.chmod(d, 0); os.chmod(d.parent, 0); os.chmod(w, 0)\n"
+        "wipe_workspace(w); print(os.listdir(base)); base.rmdir()"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/platform"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_size_counts_what_is_on_disk(base: Path) -> None:
+    workspace = make_workspace(base, "run")
+    empty = workspace_bytes(workspace)
+    (work_folder(workspace) / "file").write_bytes(b"x" * 1_000_000)
+    assert 1_000_000 <= workspace_bytes(workspace) - empty < 1_100_000
+
+
+def test_only_regular_files_inside_are_opened(base: Path) -> None:
+    workspace = make_workspace(base, "run")
+    work = work_folder(workspace)
+    (work / "out").mkdir()
+    (work / "out" / "a.txt").write_text("content")
+    (work / "link").symlink_to("/etc/passwd")
+    (work / "folder").symlink_to("/etc")
+    os.mkfifo(work / "pipe")
+    with open(open_inside(workspace, "out/a.txt")) as file:
+        assert file.read() == "content"
+    for path in (
+        "link",
+        "folder/passwd",
+        "pipe",
+        "out",
+        "../home",
+        "/etc/passwd",
+        "",
+        "missing",
+        "a/../b",
+    ):
+        with pytest.raises(WorkspaceError):
+            open_inside(workspace, path)
+
+
+def test_patterns_find_files_inside_and_follow_no_link(base: Path) -> None:
+    workspace = make_workspace(base, "run")
+    work = work_folder(workspace)
+    for name in ("reports/a.xml", "reports/deep/b.xml", "reports/c.txt", "top.xml", ".hidden/d.xml"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text("x")
+    (work / "reports" / "link.xml").symlink_to("/etc/passwd")
+    (work / "loop").symlink_to(".")
+    assert matching(workspace, ["reports/**"]) == [
+        "reports/a.xml",
+        "reports/c.txt",
+        "reports/deep/b.xml",
+    ]
+    assert matching(workspace, ["**/*.xml"]) == [
+        ".hidden/d.xml",
+        "reports/a.xml",
+        "reports/deep/b.xml",
+        "top.xml",
+    ]
+    assert matching(workspace, ["*.xml"]) == ["top.xml"]
+    assert matching(workspace, ["reports/?.xml"]) == ["reports/a.xml"]
+    assert matching(workspace, ["../**", "/etc/*", "nothing"]) == []
