@@ -22,14 +22,19 @@ __all__ = ("BoundedConnection", "BoundedSSLTransport", "BoundedTransport")
 class BoundedConnection(pyamqp.Connection):
     """A connection that gives up on an answer after `BROKER_TIMEOUT` seconds of silence.
 
-    The error is a TimeoutError. The answer may still come and would be taken for the next one's, so
-    whoever sees the error must throw the connection away.
+    The error is a TimeoutError, and the connection is gone then: a late answer would be taken for
+    the next one's, and a polite farewell would wait as long once more.
     """
 
     def drain_events(self, timeout: float | None = None) -> Any:
-        """Read one frame's worth of events; a caller that knows its own patience keeps it."""
-        patience = BROKER_TIMEOUT if timeout is None else timeout
-        return cast(Any, super()).drain_events(timeout=patience)
+        """Read until something has happened; a caller that knows its own patience keeps it."""
+        if timeout is not None:
+            return cast(Any, super()).drain_events(timeout=timeout)
+        try:
+            return cast(Any, super()).drain_events(timeout=BROKER_TIMEOUT)
+        except TimeoutError:
+            self.collect()
+            raise
 
 
 class BoundedTransport(pyamqp.Transport):

@@ -105,7 +105,13 @@ class GuardedConsumer(Consumer):
         """Look at each turn of the event loop whether a slot has become free."""
         cast(Any, super()).register_with_event_loop(hub)
         if self.intake is not None:
-            hub.on_tick.add(self.intake.open_if_free)
+            # A set that outlives connections: the same method once more changes nothing.
+            hub.on_tick.add(self.open_intake)
+
+    def open_intake(self) -> None:
+        """Consume again, on the connection of the moment, if that has stopped and a slot is free."""
+        if self.intake is not None:
+            self.intake.open_if_free()
 
     def _refusal(self, message: Any) -> str | None:
         """Why the message must not run; None when it may.

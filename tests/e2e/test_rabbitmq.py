@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.e2e.work import Json, Work
 pytestmark = pytest.mark.skipif(not rabbitmq.installed(), reason=rabbitmq.MISSING)
 
 EXCHANGE = "switchyard"
+DISPATCH_TIMEOUT = 6
 AT_ONCE = {"delay": 0.1, "factor": 1, "jitter": 0}
 
 # Publishes as the dispatcher does; each line on its input is one more attempt, timed.
@@ -62,10 +64,16 @@ def broker() -> Iterator[RabbitMQ]:
 
 @pytest.fixture(scope="module")
 def platform(broker: RabbitMQ) -> Iterator[Platform]:
-    """A platform that was told nothing but the broker's URL."""
+    """A platform that was told only the broker's URL of what `up` would embed."""
     folder = Path(tempfile.mkdtemp(prefix="switchyard-rabbitmq-"))
     try:
-        running = start_platform(folder / "state", BROKER_URL=broker.url)
+        running = start_platform(
+            folder / "state",
+            BROKER_URL=broker.url,
+            SWITCHYARD_DISPATCH_TIMEOUT=str(DISPATCH_TIMEOUT),
+            # So many that two worker processes share the critical queue.
+            SWITCHYARD_POOLS="critical=10,normal=2,batch=2",
+        )
         yield running
         running.stop()
     finally:
@@ -118,6 +126,34 @@ def test_failing_attempts_are_tried_again(work: Work) -> None:
     done = work.end_of(task)
     assert [run["status"] for run in done["runs"]] == ["failed", "failed", "completed"]
     work.check_history(task)
+
+
+def test_no_task_waits_behind_a_full_worker_while_another_is_free(
+    platform: Platform, work: Work
+) -> None:
+    filling = [work.submit(queue="critical", params={"seconds": 60}) for _ in range(10)]
+    by_worker: dict[str, list[Json]] = {}
+    with platform.operator() as operator:
+        for task in filling:
+            work.until(task, "running")
+            seen = operator.get(f"tenants/{platform.tenant}/tasks/{task['id']}").json()
+            by_worker.setdefault(seen["runs"][0]["worker"], []).append(task)
+    assert len(by_worker) == 2
+    full, freed = by_worker.values()
+    for task in freed:
+        work.post(f"tasks/{task['id']}/cancel")
+    for task in freed:
+        work.end_of(task)
+    tasks = [work.submit(queue="critical", params={"stdout": "once"}) for _ in freed]
+    for task in tasks:
+        ran_once(work, task)
+        done = work.task(task)
+        created, started = (datetime.fromisoformat(done[at]) for at in ("created_at", "started_at"))
+        assert (started - created).total_seconds() < DISPATCH_TIMEOUT - 1
+    for task in full:
+        work.post(f"tasks/{task['id']}/cancel")
+    for task in full:
+        work.end_of(task)
 
 
 def test_purged_queues_lose_nothing_and_run_nothing_twice(

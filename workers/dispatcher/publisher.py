@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any, cast
 
 import structlog
 from amqp.exceptions import MessageNacked
@@ -98,12 +99,11 @@ class Publisher:
         is missing believes that it has declared it.
         """
         self._paused_until = time.monotonic() + PAUSE_SECONDS
-        app.pool.force_close_all()
-        app.amqp._producer_pool = None
+        cast(Any, app.amqp)._producer_pool = None
         reset()
 
     @cached_property
-    def _failures(self) -> tuple[type[Exception], ...]:
+    def _failures(self) -> tuple[type[BaseException], ...]:
         """Every way in which this transport says that something is wrong with the broker."""
         connection = app.connection_for_write()
         return (
