@@ -6,7 +6,6 @@ from typing import Any
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import ConnectionPool
 
 from config.environment import ConfigurationError
 
@@ -38,9 +37,6 @@ def databases(url: str, *, pooled: bool) -> dict[str, Any]:
             "min_size": 2,
             "max_size": POOL_MAX,
             "timeout": POOL_TIMEOUT_SECONDS,
-            # After a restart of PostgreSQL the pool is full of dead connections: each is looked at
-            # before it is handed out, so the first requests afterwards are served.
-            "check": ConnectionPool.check_connection,
         }
     return {
         "default": {
@@ -52,6 +48,9 @@ def databases(url: str, *, pooled: bool) -> dict[str, Any]:
             "PORT": str(parts.get("port", "")),
             "OPTIONS": options,
             "CONN_MAX_AGE": 0,
+            # After a restart of PostgreSQL the pool is full of dead connections: each is looked at
+            # before it is handed out, so the first requests afterwards are served.
+            "CONN_HEALTH_CHECKS": pooled,
             "TEST": {"NAME": "test_switchyard"},
         }
     }
