@@ -3,7 +3,7 @@
 ::
 
     Problem
-    ├── BadRequest ── UnknownTaskType, BadParams, BadDependency
+    ├── BadRequest ── UnknownTaskType, UnknownSecret, BadDependency (and schemas.BadParams)
     ├── Forbidden ─── NotYours
     ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable
     ├── TooManyRequests ── QueuedLimit, SubmitRate
@@ -32,6 +32,16 @@ class UnknownTaskType(BadRequest):
     def __init__(self, name: str) -> None:
         detail = f"There is no task type {name!r}. GET …/task-types lists those that can be run."
         super().__init__(detail, errors=[FieldError("/type", "unknown_task_type", detail)])
+
+
+class UnknownSecret(BadRequest):
+    """``secrets`` names one that the tenant does not have; a run never gets an empty secret."""
+
+    code = "unknown_secret"
+
+    def __init__(self, index: int, name: str) -> None:
+        detail = f"This tenant has no secret named {name!r}."
+        super().__init__(detail, errors=[FieldError(f"/secrets/{index}", "unknown_secret", detail)])
 
 
 class BadDependency(BadRequest):

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 Eventually = Callable[..., None]
+
+SLOW_LAST = ("ops", "live", "security", "e2e", "chaos", "browser")
+"""Folders whose tests start servers or whole platforms, in the order in which they come last.
+
+The browser's come at the very end: Playwright leaves an event loop running in the main thread, and
+Django refuses its database there from then on."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast tests first: whoever breaks something hears of it within a minute."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return SLOW_LAST.index(folder) + 1 if folder in SLOW_LAST else 0
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

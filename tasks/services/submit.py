@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from rest.errors import BadRequest, FieldError
 from tasks import fault_points
 from tasks.clock import database_now
-from tasks.errors import BadDependency, Maintenance, UnknownTaskType
+from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
 from tasks.models import Dependency, Later, Task, TaskType
 from tasks.schemas import check_params
 from tasks.services.admission import admit, room
@@ -98,6 +98,9 @@ def _check(submission: Submission) -> TaskType:
     if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
         raise UnknownTaskType(submission.type)
     check_params(task_type.params_schema, submission.params)
+    if submission.secrets:
+        # Tenants have no stored secrets yet, so every name is unknown.
+        raise UnknownSecret(0, submission.secrets[0])
     if submission.scheduled_for is not None:
         now = database_now()
         if not now - LATENESS <= submission.scheduled_for <= now + HORIZON:
