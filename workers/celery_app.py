@@ -27,6 +27,10 @@ SUPERVISE = "workers.supervise"
 
 ONE_SHOT = settings.SWITCHYARD.role != "system"
 
+# Celery's command puts BROKER_URL here as it stands, over the settings, where a unix:// address has
+# been made one that kombu reads.
+os.environ.pop("CELERY_BROKER_URL", None)
+
 broker.install()
 
 app = Celery("switchyard")

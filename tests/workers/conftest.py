@@ -86,7 +86,12 @@ class Worker:
         self.journal = folder / "journal"
         self.file = folder / "worker.json"
         self.log = folder / "log"
-        environment = {key: text for key, text in os.environ.items() if key[:6] != "DJANGO"}
+        # Celery's command would take BROKER_URL, the test session's own, over the settings.
+        environment = {
+            key: text
+            for key, text in os.environ.items()
+            if key[:6] != "DJANGO" and "BROKER_URL" not in key
+        }
         environment |= {
             "POOL_BROKER": url,
             "POOL_JOURNAL": str(self.journal),

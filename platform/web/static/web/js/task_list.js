@@ -13,6 +13,8 @@ let settling = null;
 let polling = null;
 let pointer = false;
 
+// The frame stays, what is in it is swapped: a request in flight never loses its target.
+const frame = document.getElementById("task-list");
 const list = () => document.getElementById("tasks");
 const row = (id) => document.getElementById(`task-${id}`);
 
@@ -25,7 +27,7 @@ function reload() {
   const table = list();
   newer = new Set();
   return htmx.ajax("GET", `${table.dataset.list}?${table.dataset.query}`, {
-    source: table, target: table, swap: "outerHTML",
+    source: frame, target: frame, swap: "innerHTML",
   });
 }
 
@@ -84,15 +86,15 @@ function note(id) {
   settling ??= setTimeout(settle, SETTLE);
 }
 
-function read(frame) {
-  if (frame.cursor) socket.after = frame.cursor;
+function read(said) {
+  if (said.cursor) socket.after = said.cursor;
   // What changed between the page and the first frame is in no frame: look at the list once.
-  if (frame.kind === "snapshot") {
+  if (said.kind === "snapshot") {
     if (!busy()) reload();
     else for (const shown of list().querySelectorAll("tr[data-task]")) note(shown.dataset.task);
   }
-  else if (frame.kind === "progress") { if (row(frame.task)) showProgress(frame.task, frame.data); }
-  else if (frame.task) note(frame.task);
+  else if (said.kind === "progress") { if (row(said.task)) showProgress(said.task, said.data); }
+  else if (said.task) note(said.task);
 }
 
 function poll(on) {
@@ -111,8 +113,19 @@ const socket = new LiveSocket(list().dataset.feed, {
 document.addEventListener("pointerover", (event) => { pointer = Boolean(event.target.closest?.("#tasks tbody")); });
 document.documentElement.addEventListener("pointerleave", () => { pointer = false; });
 document.addEventListener("click", (event) => { if (event.target.closest("[data-show-newer]")) reload(); });
+// A reload that was asked for under other filters than those of now comes too late: it is dropped.
+let choice = 0;
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt === frame) event.detail.xhr.choice = choice;
+  else choice += 1;
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { choice: asked } = event.detail.xhr;
+  if (asked === undefined) choice += 1;
+  else if (asked !== choice) event.detail.shouldSwap = false;
+});
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target?.id !== "tasks" && event.target.id !== "tasks") return;
+  if (event.detail.target !== frame) return;
   const clear = document.querySelector("[data-clear]");
   const filters = new FormData(document.getElementById("filters"));
   clear.hidden = ![...filters.values()].some(Boolean);
