@@ -40,7 +40,8 @@ class Intake:
     @property
     def full(self) -> bool:
         """Whether each slot has its task."""
-        return len(state.reserved_requests) >= self._worker.pool.num_processes
+        slots: int = self._worker.pool.num_processes
+        return len(state.reserved_requests) >= slots
 
     def close_if_full(self) -> None:
         """Stop consuming once no slot is free."""
@@ -53,7 +54,8 @@ class Intake:
 
     def open_if_free(self) -> None:
         """Consume again, under the same tag, when a slot is free and the worker is not stopping."""
-        if not self._closed or self.full or self._worker.blueprint.state != bootsteps.RUN:
+        running = self._worker.blueprint.state == cast(Any, bootsteps).RUN
+        if not self._closed or self.full or not running:
             return
         consumer = self._worker.task_consumer
         channel = consumer.channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import signal
@@ -28,27 +29,32 @@ EXCHANGE = "switchyard"
 DISPATCH_TIMEOUT = 6
 AT_ONCE = {"delay": 0.1, "factor": 1, "jitter": 0}
 
-# Publishes as the dispatcher does; each line on its input is one more attempt, timed.
+# Publishes as the dispatcher does: each line on its input is one attempt.
 PUBLISHER = """
-import sys, time, uuid
+import json, sys, time, uuid
 import django
 django.setup()
 from workers.dispatcher.publisher import PAUSE_SECONDS, Publisher
 from workers.dispatcher.store import Doorbell
 
 publisher = Publisher()
-
-def attempt():
+for _ in sys.stdin:
     began = time.monotonic()
     publisher.publish([Doorbell(uuid.uuid4(), "batch", 1, 1, "nobody's")])
     depth = publisher.depth("batch")
-    print(time.monotonic() - began, publisher.broker_down, depth, flush=True)
-    time.sleep(PAUSE_SECONDS)
-
-attempt()
-for _ in sys.stdin:
-    attempt()
+    seconds = time.monotonic() - began
+    print(json.dumps({"seconds": seconds, "down": publisher.broker_down, "depth": depth}), flush=True)
+    if publisher.broker_down:
+        time.sleep(PAUSE_SECONDS)
 """
+PUBLISHERS_SETTINGS = {
+    "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+    "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "SWITCHYARD_ENCRYPTION_KEYS": "dGVzdC1vbmx5LWtleS10ZXN0LW9ubHkta2V5LTAwMDA=",
+    "SWITCHYARD_SECRET_KEY": "only-for-tests-" + "0" * 40,
+}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,7 @@ def test_no_task_waits_behind_a_full_worker_while_another_is_free(
     with platform.operator() as operator:
         for task in filling:
             work.until(task, "running")
+            assert _waited(work, task) < DISPATCH_TIMEOUT - 1
             seen = operator.get(f"tenants/{platform.tenant}/tasks/{task['id']}").json()
             by_worker.setdefault(seen["runs"][0]["worker"], []).append(task)
     assert len(by_worker) == 2
@@ -147,13 +154,18 @@ def test_no_task_waits_behind_a_full_worker_while_another_is_free(
     tasks = [work.submit(queue="critical", params={"stdout": "once"}) for _ in freed]
     for task in tasks:
         ran_once(work, task)
-        done = work.task(task)
-        created, started = (datetime.fromisoformat(done[at]) for at in ("created_at", "started_at"))
-        assert (started - created).total_seconds() < DISPATCH_TIMEOUT - 1
+        assert _waited(work, task) < DISPATCH_TIMEOUT - 1
     for task in full:
         work.post(f"tasks/{task['id']}/cancel")
     for task in full:
         work.end_of(task)
+
+
+def _waited(work: Work, task: Json) -> float:
+    """Return the seconds between a task's submission and its start."""
+    now = work.task(task)
+    created, started = (datetime.fromisoformat(now[at]) for at in ("created_at", "started_at"))
+    return (started - created).total_seconds()
 
 
 def test_purged_queues_lose_nothing_and_run_nothing_twice(
@@ -208,47 +220,75 @@ def test_a_killed_broker_interrupts_no_run_and_new_ones_follow(
     assert [platform.pid(name) for name in (*POOLS, "dispatcher", "beat", "system")] == components
 
 
-def test_a_frozen_broker_holds_nobody_up(platform: Platform, work: Work, broker: RabbitMQ) -> None:
+class Publisher:
+    """A second publisher beside the dispatcher's; it rings for tasks that do not exist."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER],
+            env=platform.environment | PUBLISHERS_SETTINGS,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def attempt(self) -> Json:
+        """Publish one message, ask for the queue's length, and return what came of it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        told: Json = json.loads(self._process.stdout.readline())
+        return told
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def publisher(platform: Platform) -> Iterator[Publisher]:
+    process = Publisher(platform)
+    yield process
+    process.close()
+
+
+def test_a_frozen_broker_holds_nobody_up(
+    platform: Platform, work: Work, broker: RabbitMQ, publisher: Publisher
+) -> None:
     dispatcher = platform.pid("dispatcher")
+    assert not publisher.attempt()["down"]
     running = work.submit(params={"seconds": 3, "stdout": "once"})
     work.until(running, "running")
-    with subprocess.Popen(
-        [sys.executable, "-c", PUBLISHER],
-        env=_publishers_environment(platform),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as publisher:
-        assert publisher.stdin is not None
-        assert publisher.stdout is not None
-        assert publisher.stdout.readline().split()[1] == "False"
-        broker.freeze()
-        try:
-            frozen = work.submit(params={"stdout": "once"})
-            for _connection in ("open", "new"):
-                publisher.stdin.write("\n")
-                publisher.stdin.flush()
-                seconds, down, depth = publisher.stdout.readline().split()
-                assert (down, depth) == ("True", "None")
-                assert float(seconds) < 4
-            ran_once(work, running)
-        finally:
-            broker.thaw()
-            publisher.stdin.close()
+    broker.freeze()
+    try:
+        frozen = work.submit(params={"stdout": "once"})
+        for _connection in ("open", "new"):
+            told = publisher.attempt()
+            assert (told["down"], told["depth"]) == (True, None)
+            assert told["seconds"] < 4
+        ran_once(work, running)
+    finally:
+        broker.thaw()
     ran_once(work, frozen)
     assert platform.pid("dispatcher") == dispatcher
 
 
-def _publishers_environment(platform: Platform) -> dict[str, str]:
-    return platform.environment | {
-        "DATABASE_URL": platform.credentials["database_url"],
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}",
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-        "SWITCHYARD_ENCRYPTION_KEYS": "dGVzdC1vbmx5LWtleS10ZXN0LW9ubHkta2V5LTAwMDA=",
-        "SWITCHYARD_SECRET_KEY": "only-for-tests-" + "0" * 40,
-    }
+def test_a_message_for_a_queue_that_has_gone_is_noticed(
+    platform: Platform, work: Work, broker: RabbitMQ, publisher: Publisher
+) -> None:
+    assert not publisher.attempt()["down"]
+    # The worker would make the queue anew at once.
+    platform.signal("batch", signal.SIGSTOP)
+    try:
+        with broker.connection() as connection:
+            connection.default_channel.queue_delete("batch")
+        assert publisher.attempt()["down"]
+        assert publisher.attempt()["depth"] == 2
+    finally:
+        platform.signal("batch", signal.SIGCONT)
+    ran_once(work, work.submit(queue="batch", params={"stdout": "once"}))
 
 
 # Body, then the properties that kombu's workers read.

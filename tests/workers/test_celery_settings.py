@@ -77,7 +77,7 @@ DECIDED: dict[str, Any] = {
     "worker_soft_shutdown_timeout": 0.0,
 }
 #: Checked below in tests of their own.
-ELSEWHERE = {"broker_transport_options", "task_queues"}
+ELSEWHERE = {"beat_schedule", "broker_transport_options", "task_queues"}
 
 
 @pytest.mark.parametrize("name", DECIDED)
@@ -125,7 +125,7 @@ def test_a_unix_socket_gets_no_option_of_tcp() -> None:
 
 def test_rabbitmq_confirms_and_is_not_told_to_disable_prefetch() -> None:
     settings = celery_settings("amqp://guest@127.0.0.1//")
-    assert settings["broker_transport_options"] == {"confirm_publish": True}
+    assert settings["broker_transport_options"]["confirm_publish"] is True
     assert settings["worker_disable_prefetch"] is False
 
 
