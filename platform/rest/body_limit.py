@@ -14,7 +14,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Django and Channels type the three arguments each in a way of their own.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class _TooLarge(Exception):
