@@ -74,6 +74,7 @@ def kill_something(platform: Platform, dice: random.Random) -> str:
     return what
 
 
+@pytest.mark.timeout(600)
 def test_two_hundred_tasks_under_random_kills_all_end_once(platform: Platform, work: Work) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(10**6)))
     print(f"CHAOS_SEED={seed}")

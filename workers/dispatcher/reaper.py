@@ -54,6 +54,9 @@ def ring_again(leader: int, publisher: Publisher) -> int:
         if not overdue:
             continue
         depth = publisher.depth(queue)
+        if publisher.broker_down:
+            # Asking has shown that nothing can be published now; the messages are as lost later.
+            return rung
         missing = len(overdue) if depth is None else max(0, total - depth)
         lost, waiting = overdue[:missing], overdue[missing:]
         if waiting:

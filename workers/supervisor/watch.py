@@ -111,11 +111,14 @@ class Watch:
         self._database_down = False
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
-        self._next = {"renew": 0.0, "ask": 0.0, "sample": 0.0, "workspace": 0.0}
         self.cancel_asked = False
         now = time.monotonic()
-        self._next["renew"] = now + settings.SWITCHYARD.heartbeat
-        self._next["ask"] = now + ASK_SECONDS
+        self._next = {
+            "renew": now + settings.SWITCHYARD.heartbeat,
+            "ask": now + ASK_SECONDS,
+            "sample": now + SAMPLE_SECONDS,
+            "workspace": now + SAMPLE_SECONDS,
+        }
         self._lease = LeaseWatch(settings.SWITCHYARD.lease, sandboxed.kill)
         self._selector = selectors.DefaultSelector()
         self._open = {sandboxed.stdout, sandboxed.stderr, sandboxed.messages}
