@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import time
 
@@ -98,10 +99,16 @@ def test_nesting_is_allowed_up_to_the_limit_and_not_beyond() -> None:
     ],
 )
 def test_a_hostile_body_of_a_megabyte_is_answered_within_a_second(raw: bytes) -> None:
-    began = time.process_time()
-    with contextlib.suppress(BadRequest):
-        parse_json(raw)
-    assert time.process_time() - began < 1
+    # What hundreds of earlier tests left in the heap is not the parser's cost.
+    gc.collect()
+    gc.freeze()
+    try:
+        began = time.process_time()
+        with contextlib.suppress(BadRequest):
+            parse_json(raw)
+        assert time.process_time() - began < 1
+    finally:
+        gc.unfreeze()
 
 
 def test_a_body_that_may_be_left_out_reads_as_an_empty_object() -> None:
