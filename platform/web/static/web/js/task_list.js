@@ -115,6 +115,8 @@ document.documentElement.addEventListener("pointerleave", () => { pointer = fals
 document.addEventListener("click", (event) => { if (event.target.closest("[data-show-newer]")) reload(); });
 // A reload that was asked for under other filters than those of now comes too late: it is dropped.
 let choice = 0;
+// A reload that was asked for before somebody began to move by keyboard must not take their place away.
+let place = null;
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.detail.elt === frame) event.detail.xhr.choice = choice;
   else choice += 1;
@@ -123,9 +125,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const { choice: asked } = event.detail.xhr;
   if (asked === undefined) choice += 1;
   else if (asked !== choice) event.detail.shouldSwap = false;
+  if (event.detail.target === frame) place = document.activeElement?.closest("tr[data-task]")?.dataset.task ?? null;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target !== frame) return;
+  if (place) row(place)?.querySelector(".row-link").focus({ preventScroll: true });
   const clear = document.querySelector("[data-clear]");
   const filters = new FormData(document.getElementById("filters"));
   clear.hidden = ![...filters.values()].some(Boolean);
