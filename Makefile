@@ -49,7 +49,7 @@ lock: install ## resolve pyproject.toml anew into requirements.txt
 	    --extra server --extra dev pyproject.toml -o requirements.txt
 
 bench: install ## run the benchmarks
-	set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)"; done
 
 clean: ## remove the environment and all caches; the state folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build test-results
