@@ -1,0 +1,50 @@
+"""What must hold of the tree as a whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from config.environment import Environment
+from tasks.fault_points import POINTS, check_fault_points
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_platform_is_a_source_root_and_never_a_package() -> None:
+    assert not (ROOT / "platform" / "__init__.py").exists()
+
+
+def test_no_package_of_ours_has_the_name_of_a_standard_module() -> None:
+    ours = {path.parent.name for root in (ROOT, ROOT / "platform") for path in root.glob("*/__init__.py")}
+    assert ours
+    assert ours & sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize(
+    "name", sorted((field.alias or name).upper() for name, field in Environment.model_fields.items())
+)
+def test_every_setting_is_in_the_readme(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.django_db
+def test_the_models_have_all_their_migrations() -> None:
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_fault_points_are_named_in_one_list() -> None:
+    assert check_fault_points("after_claim:kill9, before_finish:stop*") == []
+    assert check_fault_points("nowhere:kill9,after_claim:explode") == ["nowhere:kill9", "after_claim:explode"]
+    used = {
+        line.split('reach("')[1].split('"')[0]
+        for folder in ("tasks", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if 'fault_points.reach("' in line
+    }
+    assert used == set(POINTS)
