@@ -20,7 +20,9 @@ def test_platform_is_a_source_root_and_never_a_package() -> None:
 
 
 def test_no_package_of_ours_has_the_name_of_a_standard_module() -> None:
-    ours = {path.parent.name for root in (ROOT, ROOT / "platform") for path in root.glob("*/__init__.py")}
+    ours = {
+        path.parent.name for root in (ROOT, ROOT / "platform") for path in root.glob("*/__init__.py")
+    }
     assert ours
     assert ours & sys.stdlib_module_names == set()
 
@@ -39,7 +41,10 @@ def test_the_models_have_all_their_migrations() -> None:
 
 def test_fault_points_are_named_in_one_list() -> None:
     assert check_fault_points("after_claim:kill9, before_finish:stop*") == []
-    assert check_fault_points("nowhere:kill9,after_claim:explode") == ["nowhere:kill9", "after_claim:explode"]
+    assert check_fault_points("nowhere:kill9,after_claim:explode") == [
+        "nowhere:kill9",
+        "after_claim:explode",
+    ]
     used = {
         line.split('reach("')[1].split('"')[0]
         for folder in ("tasks", "workers")
