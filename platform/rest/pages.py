@@ -41,11 +41,6 @@ def answer(request: HttpRequest, problem: errors.Problem) -> HttpResponse:
     return HttpResponse(page, status=problem.status, headers=problem.headers)
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """``CSRF_FAILURE_VIEW``."""
-    return answer(request, CSRFFailed())
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """``handler400``: suspicious input outside a view (a wrong host, too many fields)."""
     return answer(request, as_problem(exception) or errors.BadRequest())
