@@ -92,8 +92,13 @@ class RunContext:
     @property
     def cancelled(self) -> bool:
         """Whether the run has been asked to stop."""
+        return self.stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run is to stop: user_cancelled, timed_out, shutdown or preempted; None: it is not."""
         self._listen()
-        return self._reason is not None
+        return self._reason
 
     def check_cancelled(self) -> None:
         """Raise Cancelled when the run has been asked to stop; cheap enough for an inner loop."""
@@ -111,7 +116,10 @@ class RunContext:
             self.check_cancelled()
 
     def on_cleanup(self, function: Callable[[], object]) -> None:
-        """Call `function` once when the handler ends, however it ends (newest first), SIGKILL apart."""
+        """Call `function` once when the handler ends, however it ends (newest first), SIGKILL apart.
+
+        All clean-ups together have the cancel grace (10 s by default) and are killed then.
+        """
         self._cleanups.append(function)
 
     @property

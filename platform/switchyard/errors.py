@@ -46,7 +46,7 @@ class ProtocolError(Exception):
 
 
 class Cancelled(BaseException):
-    """The run was asked to stop, by a cancel, a time limit, a shutdown or a preemption (`reason`)."""
+    """The run was asked to stop; `reason` is user_cancelled, timed_out, shutdown or preempted."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "cancelled")

@@ -4,9 +4,11 @@
 2. Read the job from descriptor 3.
 3. Import the handler, call it, or become the program that it names (`Command`).
 4. Say how it ended on descriptor 4, then run the clean-ups; exit 0 for a result, 1 for an error.
+   So a clean-up that hangs, and is killed after the grace, takes no result with it.
 
-SIGTERM raises `Cancelled` once, in the main thread; a handler that swallows it lives until the
-supervisor's grace is over. SIGTERM is blocked until here, so one that comes early is not lost.
+SIGTERM raises `Cancelled` once, in the main thread, with the reason that came on descriptor 3; a
+handler that swallows it lives until the supervisor's grace is over. SIGTERM is blocked until here,
+so one that comes early is not lost.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 
 CONTROL, MESSAGES = 3, 4
 LINE_CAP = 1024 * 1024
-DISK_FULL = (28, 122)
-"""ENOSPC and EDQUOT: the workspace is full, which is no fault of the handler's code."""
+LIMIT_ERRNOS = {27: "file_size_limit", 28: "disk_full", 122: "disk_full"}
+"""EFBIG, ENOSPC, EDQUOT: no fault of the handler's code."""
 
 
 class _Parsing:
@@ -100,7 +102,7 @@ def main() -> int:
     run = RunContext(job, pipes)
     _line_buffer_output()
     try:
-        signal(SIGTERM, _raise_cancelled)
+        signal(SIGTERM, lambda _number, _frame: _raise_cancelled(run))
         pthread_sigmask(SIG_SETMASK, ())
         outcome = _call(job, run)
         ending: dict[str, Any] = {"op": "result", "data": outcome}
@@ -111,8 +113,9 @@ def main() -> int:
             raise
         ending = _describe(error)
     signal(SIGTERM, SIG_IGN)
+    code = _report(pipes, ending)
     run.run_cleanups()
-    return _report(pipes, ending)
+    return code
 
 
 def _call(job: Mapping[str, Any], run: RunContext) -> dict[str, Any] | None:
@@ -190,10 +193,13 @@ def _describe(error: BaseException) -> dict[str, Any]:
             "retry": error.retry,
         }
     sys.excepthook(type(error), error, error.__traceback__)
-    full = isinstance(error, OSError) and error.errno in DISK_FULL
+    error.__traceback__ = None  # lets go of what the handler held, which may be all memory there is
+    code = "memory_limit" if isinstance(error, MemoryError) else "handler_error"
+    if isinstance(error, OSError) and error.errno in LIMIT_ERRNOS:
+        code = LIMIT_ERRNOS[error.errno]
     return {
         "op": "error",
-        "code": "disk_full" if full else "handler_error",
+        "code": code,
         "message": (str(error) or type(error).__name__)[:MESSAGE_CAP],
         "type": type(error).__name__[:255],
     }
@@ -212,10 +218,10 @@ def _report(pipes: Pipes, ending: Mapping[str, Any]) -> int:
     return 0 if ending["op"] == "result" else 1
 
 
-def _raise_cancelled(_number: int, _frame: object) -> None:
+def _raise_cancelled(run: RunContext) -> None:
     """Stop the handler from outside, once: its clean-ups are not to be interrupted."""
     signal(SIGTERM, SIG_IGN)
-    raise Cancelled("terminated")
+    raise Cancelled(run.stop_reason or "terminated")
 
 
 def _line_buffer_output() -> None:

@@ -64,7 +64,8 @@ a test compares.
 - **Memory.** `memory_mb` is RLIMIT_DATA for each process (what it may write to; V8, Go and Java reserve
   far more address space than they use), and a sampled sum over the tree. Shared mappings count only
   in the sum. Exact limits for a whole tree need a cgroup: run workers in containers with one.
-- **Processes.** Counted per user: exact at `full` and with an own user, otherwise not limited.
+- **Processes.** Refused by the kernel per user at `full` and with an own user; everywhere the supervisor
+  counts the tree and ends a run that has more than it may.
 - **Disk.** One file is limited exactly (RLIMIT_FSIZE), the workspace by sampling; give workspaces a file
   system of their own where a burst matters.
 - **Network.** Off: at `full` only the run's own loopback, at `container` no internet sockets at all.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from workers.sandbox.launch import Exit, HandlerIdentity, Launch, Level, Limits, SandboxError
     from workers.sandbox.spawning import Sandboxed, spawn
-    from workers.sandbox.tree import become_subreaper, sweep_orphans, tree_rss
+    from workers.sandbox.tree import Usage, become_subreaper, sweep_orphans, tree_usage
     from workers.sandbox.workspace import (
         WorkspaceError,
         make_workspace,
@@ -40,7 +40,7 @@ HOMES = {
     "identity": ("acquire_identity", "acting_as", "drop_to", "harden_self", "reveal"),
     "launch": ("Exit", "HandlerIdentity", "Launch", "Level", "Limits", "SandboxError"),
     "spawning": ("Sandboxed", "spawn"),
-    "tree": ("become_subreaper", "sweep_orphans", "tree_rss"),
+    "tree": ("Usage", "become_subreaper", "sweep_orphans", "tree_usage"),
     "workspace": (
         "WorkspaceError",
         "make_workspace",
@@ -60,6 +60,7 @@ __all__ = [
     "Limits",
     "SandboxError",
     "Sandboxed",
+    "Usage",
     "WorkspaceError",
     "acquire_identity",
     "acting_as",
@@ -72,7 +73,7 @@ __all__ = [
     "reveal",
     "spawn",
     "sweep_orphans",
-    "tree_rss",
+    "tree_usage",
     "wipe_workspace",
     "work_folder",
     "workspace_bytes",

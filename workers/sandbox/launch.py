@@ -30,12 +30,13 @@ class SandboxError(Exception):
 class Limits:
     """Limits of one run; None is no limit of our own.
 
-    The kernel enforces, per process: `cpu_seconds` (SIGXCPU, then SIGKILL 5 s later),
-    `memory_bytes` (RLIMIT_DATA: allocations fail), `file_bytes` (size of one file), `open_files`;
-    and per user: `processes`, which is exact at `full` (its own user namespace) and with an
-    identity of its own, and is not set otherwise.
-    The supervisor enforces: `wall_seconds`, `memory_bytes` of the whole tree (`tree_rss`),
-    `workspace_bytes` (`workspace_bytes()`), both sampled, so a burst between samples passes.
+    The kernel enforces, per process: `cpu_seconds` and a second more (SIGXCPU, then SIGKILL 5 s
+    later), `memory_bytes` (RLIMIT_DATA: allocations fail), `file_bytes` (size of one file),
+    `open_files`; and per user: `processes` and one more, exact at `full` (its own user namespace)
+    and with an identity of its own, and not set otherwise.
+    The supervisor enforces: `wall_seconds`; `cpu_seconds`, `memory_bytes` and `processes` of the
+    whole tree (`Sandboxed.usage`) and `workspace_bytes` (`workspace_bytes()`), all sampled, so a
+    burst between samples passes. docs/limits.md tells users.
     """
 
     wall_seconds: float | None = None

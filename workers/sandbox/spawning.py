@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ FOLDER = str(Path(__file__).parent)
 PIPE_BYTES = 1024 * 1024
 HIGH = 32
 """Descriptors to hand down are first moved up here, so that none is overwritten by another."""
+CPU_MARGIN_SECONDS = 1
+"""One process may use this much more than the whole run, so that the sum is what ends a run."""
+OF_THE_SANDBOX = 2
+"""Processes that level `full` itself consists of: the launcher and the reaper."""
 ENDED = {signal.SIGTERM}
 RESET = [signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
@@ -107,6 +112,14 @@ class Sandboxed:
             if self._ended(2.0):
                 return []
         return tree.kill_tree(self.pid, self._spared | (_alive - {self.pid}))
+
+    def usage(self) -> tree.Usage:
+        """What the tree uses now, orphans included; two processes of `full` itself do not count."""
+        if self.level is Level.FULL:
+            used = tree.tree_usage([self.pid])
+            return replace(used, processes=max(0, used.processes - OF_THE_SANDBOX))
+        others = self._spared | (_alive - {self.pid})
+        return tree.tree_usage(pid for pid in tree.children(os.getpid()) if pid not in others)
 
     def wait(self, timeout: float | None = None) -> Exit:
         """How it ended, once the handler has and nothing of its tree lives any more.
@@ -296,20 +309,24 @@ def _environment(launch: Launch) -> dict[str, str]:
 
 
 def _rlimits(launch: Launch) -> dict[str, int]:
-    """Limits by rlimit name. RLIMIT_DATA and not RLIMIT_AS: V8, Go and Java reserve far more address
-    space than they ever use, and only what can be written to counts here."""
+    """Limits by rlimit name.
+
+    RLIMIT_DATA and not RLIMIT_AS: V8, Go and Java reserve far more address space than they ever use,
+    and only what can be written to counts here. RLIMIT_NPROC lets one process more in than the run
+    may have, so that whoever reaches for it is seen, counted and named by the supervisor.
+    """
     limits = launch.limits
     wanted = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": limits.cpu_seconds,
+        "RLIMIT_CPU": limits.cpu_seconds and limits.cpu_seconds + CPU_MARGIN_SECONDS,
         "RLIMIT_DATA": limits.memory_bytes,
         "RLIMIT_FSIZE": limits.file_bytes,
         "RLIMIT_NOFILE": limits.open_files,
     }
     if launch.level is Level.FULL and limits.processes is not None:
-        wanted["RLIMIT_NPROC"] = limits.processes + 2  # the launcher and the reaper count as well
-    elif launch.identity is not None:
-        wanted["RLIMIT_NPROC"] = limits.processes
+        wanted["RLIMIT_NPROC"] = limits.processes + OF_THE_SANDBOX + 1
+    elif launch.identity is not None and limits.processes is not None:
+        wanted["RLIMIT_NPROC"] = limits.processes + 1
     return {name: value for name, value in wanted.items() if value is not None}
 
 

@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from workers.sandbox.inside import kernel
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = "SWITCHYARD_RUN"
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One line of /proc: state is its letter (Z is dead and not yet buried)."""
+    """One line of /proc: state is its letter (Z is dead and not yet buried).
+
+    `cpu_seconds` are its own and those of all children that it has buried.
+    """
 
     pid: int
     state: str
@@ -30,6 +34,16 @@ class Process:
     group: int
     session: int
     rss_bytes: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tree of processes uses: those that live, their resident memory, the CPU time of all."""
+
+    processes: int
+    rss_bytes: int
+    cpu_seconds: float
 
 
 def become_subreaper() -> None:
@@ -75,16 +89,30 @@ def children(pid: int) -> list[int]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return [each.pid for each in processes().values() if each.parent == pid]
     return found
 
 
-def tree_rss(pid: int) -> int:
-    """Resident bytes of a process and its descendants; pages that they share count once for each."""
-    among = processes()
-    own = [among[pid]] if pid in among else []
-    return sum(process.rss_bytes for process in own + descendants(pid, among))
+def tree_usage(pids: Iterable[int]) -> Usage:
+    """What some processes and their descendants use; pages that they share count once for each.
+
+    Looks at those processes alone, so that it costs the same on a busy machine. CPU time of a child
+    whose parent refused to bury it (SIGCHLD ignored) is lost to us, as it is to the kernel's sums.
+    """
+    count, rss, cpu = 0, 0, 0.0
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        process = _read(pid)
+        if process is None:
+            continue
+        cpu += process.cpu_seconds
+        if process.state not in "ZX":
+            count += 1
+            rss += process.rss_bytes
+            waiting += children(pid)
+    return Usage(count, rss, cpu)
 
 
 def kill_tree(pid: int, spared: Iterable[int] = (), seconds: float = 5.0) -> list[int]:
@@ -195,4 +223,5 @@ def _read(pid: int) -> Process | None:
         group=int(fields[2]),
         session=int(fields[3]),
         rss_bytes=int(fields[21]) * PAGE,
+        cpu_seconds=sum(map(int, fields[11:15])) / TICKS,
     )

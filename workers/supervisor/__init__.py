@@ -27,15 +27,16 @@ __all__ = ["supervise"]
 log = structlog.get_logger(__name__)
 
 
-def supervise(task_id: str, epoch: int, token: str) -> None:
+def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:
     """Claim the task that a message names and guard its run to the end.
 
     A message that cannot be claimed (a duplicate, a stale or a forged one, or a task that was
-    cancelled) is dropped without a trace in the database.
+    cancelled) is dropped without a trace in the database. ``place`` is where this process is: found
+    out by default, told where no Celery task is around it.
     """
     from tasks.services.claim import claim
 
-    place = Place.here()
+    place = place or Place.here()
     fault_points.reach("before_claim")
     claimed = claim(
         uuid.UUID(task_id),

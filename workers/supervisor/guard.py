@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,11 +33,13 @@ from workers.sandbox import (
     wipe_workspace,
 )
 from workers.supervisor.limits import effective_limits, output_cap
+from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
 from workers.supervisor.place import Place, handler_identity, workspace_root
 from workers.supervisor.verdict import SHELL, Heard, verdict
 from workers.supervisor.watch import Watch, sigterm_noticed
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FINISH_PATIENCE_SECONDS = 600
 """How long the end of a run is tried to be written while the database is away."""
 
@@ -93,7 +96,7 @@ class _Run:
             return self._run_handler()
         except (SandboxError, WorkspaceError, OSError) as error:
             log.error("run_not_started", error=str(error))
-            return self._failed("sandbox", str(error))
+            return self._failed("disk_full" if is_disk_full(error) else "sandbox", str(error))
         except SourceRefused as error:
             return self._failed("source_refused", str(error), retry=False)
         except BadParams as error:
@@ -136,20 +139,20 @@ class _Run:
         """Start a sandbox, watch it to its end, and return the outcome; None: go on."""
         heard = Heard(checkpointed=self.claimed.checkpoint is not None)
         with spawn(launch) as sandboxed:
+            meter = Meter(sandboxed, self.limits, launch.workspace, self.identity)
             watch = Watch(
                 sandboxed,
                 self.claimed,
                 self.output,
                 heard,
                 clock=self.clock,
-                limits=self.limits,
+                meter=meter,
                 deadline=self._deadline(),
-                workspace=launch.workspace,
-                identity=self.identity,
                 stdout="system" if source else "stdout",
                 stderr="system" if source else "stderr",
             )
             end = watch.until_it_ends()
+            heard.hints = meter.hints(end)
         outcome = verdict(
             "" if source else self.claimed.type,
             self.claimed.params,
@@ -167,7 +170,11 @@ class _Run:
                     "message": "The source could not be checked out; the log says why.",
                 }
                 outcome = self._ended(outcome, status=RunStatus.FAILED, error=error)
-        return self._ended(outcome, cpu_seconds=end.cpu_seconds, max_rss_bytes=end.max_rss_bytes)
+        return self._ended(
+            outcome,
+            cpu_seconds=max(end.cpu_seconds, meter.cpu_seconds),
+            max_rss_bytes=max(end.max_rss_bytes, meter.peak_rss_bytes),
+        )
 
     def _ended(self, outcome: Outcome, **changes: Any) -> Outcome:
         return replace(
@@ -224,6 +231,16 @@ class _Run:
             marker=f"{self.claimed.task_id}:{self.claimed.epoch}",
             **what,
         )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error, or what caused it, is that nothing more fits on the disk."""
+    told: BaseException | None = error
+    while told is not None:
+        if isinstance(told, OSError) and told.errno in DISK_FULL:
+            return True
+        told = told.__cause__
+    return False
 
 
 def _finish(claimed: Claimed, outcome: Outcome) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -33,8 +32,9 @@ from tasks.errors import Fenced
 from tasks.services import append as stored
 from tasks.services.append import Said, append
 from tasks.services.claim import Claimed, asked, renew
-from workers.sandbox import Exit, HandlerIdentity, Limits, Sandboxed, tree_rss, workspace_bytes
+from workers.sandbox import Exit, Sandboxed
 from workers.supervisor.lease import LeaseWatch
+from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
 from workers.supervisor.verdict import Heard
 from workers.worker_steps import draining_since
@@ -46,9 +46,16 @@ FLUSH_SECONDS = 0.1
 ASK_SECONDS = 0.5
 """How often the supervisor looks whether a cancel was asked for."""
 
-SAMPLE_SECONDS = 1.0
 PENDING_CAP = 4 * 1024 * 1024
 """With this much output not stored yet (the database is away), the handler's pipes are left full."""
+
+REASONS = {
+    "cancel": "user_cancelled",
+    "time": "timed_out",
+    "stop": "shutdown",
+    "preempt": "preempted",
+}
+"""What a handler that is asked to stop is told, by what it is asked for."""
 
 log = structlog.get_logger(__name__)
 _sigterm_at: list[float] = []
@@ -88,10 +95,8 @@ class Watch:
         heard: Heard,
         *,
         clock: Callable[[], datetime],
-        limits: Limits,
+        meter: Meter,
         deadline: float | None,
-        workspace: Path,
-        identity: HandlerIdentity | None,
         stdout: str,
         stderr: str,
     ) -> None:
@@ -100,10 +105,8 @@ class Watch:
         self._output = output
         self._heard = heard
         self._clock = clock
-        self._limits = limits
+        self._meter = meter
         self._deadline = deadline
-        self._workspace = workspace
-        self._identity = identity
         self._names = {sandboxed.stdout: stdout, sandboxed.stderr: stderr}
         self._decoder = MessageDecoder()
         self._said: list[Said] = []
@@ -111,13 +114,12 @@ class Watch:
         self._database_down = False
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
+        self._ending = False
         self.cancel_asked = False
         now = time.monotonic()
         self._next = {
             "renew": now + settings.SWITCHYARD.heartbeat,
             "ask": now + ASK_SECONDS,
-            "sample": now + SAMPLE_SECONDS,
-            "workspace": now + SAMPLE_SECONDS,
         }
         self._lease = LeaseWatch(settings.SWITCHYARD.lease, sandboxed.kill)
         self._selector = selectors.DefaultSelector()
@@ -167,7 +169,7 @@ class Watch:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        moments = [self._next["renew"], self._next["ask"], now + SAMPLE_SECONDS]
+        moments = [self._next["renew"], self._next["ask"], self._meter.next]
         if self._said or self._output.pending_bytes:
             moments.append(self._flushed_at + FLUSH_SECONDS)
         for moment in (self._deadline, self._terminate_at, self._kill_at):
@@ -209,6 +211,14 @@ class Watch:
             return
         for message in messages:
             self._take(message)
+            if isinstance(message, Result | Error):
+                self._expect_the_end()
+
+    def _expect_the_end(self) -> None:
+        """The handler has told its end and runs its clean-ups: they have the grace, and no more."""
+        until = time.monotonic() + settings.SWITCHYARD.cancel_grace
+        self._kill_at = until if self._kill_at is None else min(self._kill_at, until)
+        self._ending = True
 
     def _tell(self, steering: list[Steering]) -> None:
         for each in steering:
@@ -306,6 +316,11 @@ class Watch:
             self._sandboxed.terminate()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
+            if self._ending:
+                self._heard.overran = True
+                grace = settings.SWITCHYARD.cancel_grace
+                text = f"Killed: the clean-ups took longer than {grace:g} s."
+                self._output.say(text, self._clock())
             self._sandboxed.kill()
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
@@ -313,24 +328,9 @@ class Watch:
         began = stop_began()
         if began is not None and now - began >= settings.SWITCHYARD.drain:
             self._stop("stop", "the worker stops")
-        if self._limits.memory_bytes is not None and now >= self._next["sample"]:
-            self._next["sample"] = now + SAMPLE_SECONDS
-            used = tree_rss(self._sandboxed.pid)
-            if used > self._limits.memory_bytes:
-                limit = self._limits.memory_bytes // 2**20
-                self._stop("memory", f"{used // 2**20} MiB of {limit} MiB", now=True)
-        if self._limits.workspace_bytes is not None and now >= self._next["workspace"]:
-            self._look_at_workspace(now)
-
-    def _look_at_workspace(self, now: float) -> None:
-        began = time.monotonic()
-        used = workspace_bytes(self._workspace, self._identity)
-        # A workspace with many files takes long to measure: then it is measured less often.
-        took = time.monotonic() - began
-        self._next["workspace"] = now + max(2.0, took * 50)
-        limit = self._limits.workspace_bytes or 0
-        if used > limit:
-            self._stop("workspace", f"{used // 2**20} MiB of {limit // 2**20} MiB", now=True)
+        passed = self._meter.passed(now)
+        if passed is not None:
+            self._stop(*passed, now=True)
 
     def _stop(self, why: str, detail: str, *, now: bool = False) -> None:
         """Ask the handler to end, and kill its tree after the grace; ``now`` leaves the grace out."""
@@ -343,12 +343,14 @@ class Watch:
             self._sandboxed.kill()
             return
         grace = settings.SWITCHYARD.cancel_grace
-        self._sandboxed.cancel(why)
+        now_at = time.monotonic()
+        if self._ending:
+            return  # its clean-ups already run, and have a grace of their own
+        self._sandboxed.cancel(REASONS[why])
         # A Python handler sees the request by check_cancelled() and gets half of the grace to act on
         # it in peace; a command knows nothing but signals.
-        cooperative = why != "time" and not self._claimed.steering
-        self._terminate_at = time.monotonic() + (grace / 2 if cooperative else 0)
-        self._kill_at = time.monotonic() + grace
+        self._terminate_at = now_at + (0 if self._claimed.steering else grace / 2)
+        self._kill_at = now_at + grace
 
 
 def _readable(descriptor: int) -> bool:

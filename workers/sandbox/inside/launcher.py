@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 CONTROL, MESSAGES, PLAN, STATUS, EGRESS = 3, 4, 5, 6, 7
+OOM_SCORE, FIRST_TO_GO = "/proc/self/oom_score_adj", "500"
+"""A machine without memory kills a handler before its supervisor or a server."""
 REFUSED = 125
 """Exit code when the sandbox could not be built; the status says why."""
 
@@ -76,6 +78,8 @@ def refuse(reason: str) -> NoReturn:
 def _own_session(plan: dict[str, Any]) -> None:
     """Be nobody's neighbour: own session, own user, no power, and dead when the supervisor is."""
     os.setsid()
+    if os.access(OOM_SCORE, os.W_OK):
+        _write(OOM_SCORE, FIRST_TO_GO)
     mine = (CONTROL, MESSAGES, STATUS, EGRESS) if plan["egress"] else (CONTROL, MESSAGES, STATUS)
     kernel.close_descriptors_from(mine[-1] + 1)
     for descriptor in mine:
