@@ -3,9 +3,13 @@
 ::
 
     Problem
-    ├── BadRequest ── UnknownTaskType, UnknownSecret, BadDependency (and schemas.BadParams)
+    ├── BadRequest ── UnknownTaskType, UnknownSecret, BadDependency, DigestMismatch
+    │                 (and schemas.BadParams)
     ├── Forbidden ─── NotYours
-    ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable
+    ├── NotFound ──── UnknownInput, ContentGone
+    ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, InputsMissing,
+    │                 InputsLost, InputsClosed, UploadExpired
+    ├── TooLarge ──── InputTooLarge
     ├── TooManyRequests ── QueuedLimit, SubmitRate
     └── Unavailable ─ Maintenance
     Fenced         a write of an attempt that is not the newest (never reaches a client)
@@ -19,6 +23,8 @@ from rest.errors import (
     Conflict,
     FieldError,
     Forbidden,
+    NotFound,
+    TooLarge,
     TooManyRequests,
     Unavailable,
 )
@@ -100,6 +106,89 @@ class NotRetryable(Conflict):
         super().__init__(
             f"A task that is {status} cannot be retried; only failed, dropped and cancelled ones can.",
             task_status=status,
+        )
+
+
+class DigestMismatch(BadRequest):
+    """What arrived is not what the client says it sent."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, sha256: str) -> None:
+        detail = f"The SHA-256 of the bytes that arrived is {sha256}: upload the input again."
+        where = FieldError("header:Content-Digest", "digest_mismatch", detail)
+        super().__init__(detail, errors=[where])
+
+
+class UnknownInput(NotFound):
+    """The task's submit declared no input of this name."""
+
+    code = "unknown_input"
+
+    def __init__(self, name: str, declared: list[str]) -> None:
+        takes = f"it takes {', '.join(declared)}" if declared else "it takes none"
+        super().__init__(
+            f"This task has no input {name!r}: {takes}. Name inputs in `inputs` at POST …/tasks."
+        )
+
+
+class ContentGone(NotFound):
+    """The storage does not have the bytes that the database knows."""
+
+    code = "content_gone"
+    default_detail = "The content of this file is not in storage any more; run the task again."
+
+
+class InputsMissing(Conflict):
+    """A task was let go before all its inputs had come, or has lost them."""
+
+    code = "inputs_missing"
+
+    def __init__(self, missing: list[str]) -> None:
+        super().__init__(
+            f"These inputs are missing: {', '.join(missing)}. Upload each with PUT …/inputs/NAME.",
+            missing=missing,
+        )
+
+
+class InputsLost(Conflict):
+    """A task that ended before its inputs were complete has nothing to run with."""
+
+    code = "inputs_lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The task ended before it had all its inputs, and they were removed. Submit it anew."
+        )
+
+
+class InputsClosed(Conflict):
+    """The task was let go, so its inputs can no more be changed."""
+
+    code = "inputs_closed"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(
+            f"The task is {status}; its inputs are taken, and it is let go, only while it is allocated.",
+            task_status=status,
+        )
+
+
+class UploadExpired(Conflict):
+    """Content took so long to arrive that what had come was removed."""
+
+    code = "upload_expired"
+    default_detail = "The upload took too long and was removed; upload the file again."
+
+
+class InputTooLarge(TooLarge):
+    """An input has more bytes than one may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"An input may have {limit:,} bytes. Split it, or ask an operator to raise "
+            "SWITCHYARD_MAX_INPUT.",
+            limit=limit,
         )
 
 

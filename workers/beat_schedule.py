@@ -16,6 +16,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 6 * HOUR,
         "options": {"queue": "system", "expires": HOUR},
     },
+    "system: content of files that are gone": {
+        "task": "workers.system.files",
+        "schedule": 15.0,
+        "options": {"queue": "system", "expires": 15.0},
+    },
     "system: forget what has expired": {
         "task": "workers.system.prune",
         "schedule": 10 * MINUTE,

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from rest import idempotency
 from tasks.partitions import ensure_history_partitions
+from tasks.services.files import remove_unnamed
 from workers.celery_app import app
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,14 @@ def partitions() -> None:
     made = ensure_history_partitions()
     if made:
         log.info("partitions_made", count=made)
+
+
+@app.task(name="workers.system.files")
+def files() -> None:
+    """Remove the content of files that are gone, or that never came to be."""
+    close_old_connections()
+    while removed := remove_unnamed():
+        log.info("content_removed", count=removed)
 
 
 @app.task(name="workers.system.prune")

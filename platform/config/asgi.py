@@ -16,8 +16,8 @@ from django.conf import settings  # noqa: E402
 
 from live.routing import application as _sockets  # noqa: E402
 from rest.body_limit import BodyLimit  # noqa: E402
+from rest.streamed_body import StreamedBodies  # noqa: E402
 
 # One byte more than the parser's own cap, so that what it can refuse in detail still reaches it.
-application = ProtocolTypeRouter(
-    {"http": BodyLimit(_http, settings.SWITCHYARD.max_body_bytes + 1), "websocket": _sockets}
-)
+_limited = BodyLimit(_http, settings.SWITCHYARD.max_body_bytes + 1)
+application = ProtocolTypeRouter({"http": StreamedBodies(_http, others=_limited), "websocket": _sockets})

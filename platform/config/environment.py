@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -67,7 +68,12 @@ class Environment(BaseSettings):
     dispatch_timeout: float = Field(default=15, alias="SWITCHYARD_DISPATCH_TIMEOUT", ge=0.5)
     cancel_grace: float = Field(default=10, alias="SWITCHYARD_CANCEL_GRACE", ge=0)
     drain: float = Field(default=60, alias="SWITCHYARD_DRAIN", ge=0)
-    upload_deadline: float = Field(default=3600, alias="SWITCHYARD_UPLOAD_DEADLINE", gt=0)
+    upload_timeout: float = Field(default=3600, alias="SWITCHYARD_UPLOAD_TIMEOUT", gt=0)
+
+    files: str = Field(default="", alias="SWITCHYARD_FILES")
+    max_input_bytes: int = Field(default=1024**3, alias="SWITCHYARD_MAX_INPUT", ge=1)
+    max_artifacts: int = Field(default=500, alias="SWITCHYARD_MAX_ARTIFACTS", ge=0)
+    max_artifact_bytes: int = Field(default=1024**3, alias="SWITCHYARD_MAX_ARTIFACT_BYTES", ge=0)
 
     @field_validator("database_url")
     @classmethod
@@ -81,6 +87,15 @@ class Environment(BaseSettings):
     def _redis_only(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("files")
+    @classmethod
+    def _folder_or_bucket(cls, value: str) -> str:
+        if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?", value):
+            raise ValueError("must be a folder, or s3://bucket/prefix")
+        if value.startswith("s3://") and find_spec("storages") is None:
+            raise ValueError("needs django-storages for s3://: pip install 'switchyard[s3]'")
         return value
 
     @field_validator("egress_allow")
@@ -142,6 +157,11 @@ class Environment(BaseSettings):
     def workspace_root(self) -> Path:
         """Where runs get their private directories."""
         return self.workspaces or self.state / "workspaces"
+
+    @cached_property
+    def files_folder(self) -> Path:
+        """Where inputs and artifacts are kept, unless a bucket is named."""
+        return Path(self.files) if self.files else self.state / "files"
 
 
 def _parts(text: str, separator: str) -> list[str]:

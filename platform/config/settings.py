@@ -7,6 +7,7 @@ from csp.constants import NONE, SELF
 from config.databases import databases
 from config.environment import read_environment
 from config.logs import logging_config
+from config.storages import storages
 
 SWITCHYARD = read_environment()
 
@@ -84,6 +85,9 @@ TEMPLATES = [
 
 # PostgreSQL is the only truth; see config.databases for why only the web process pools.
 DATABASES = databases(SWITCHYARD.database_url, pooled=SWITCHYARD.role == "web")
+
+# Bytes of inputs and artifacts; what exists of them is told by PostgreSQL alone (tasks.models.files).
+STORAGES = storages(SWITCHYARD)
 
 CACHES = {
     "default": {

@@ -61,8 +61,7 @@ def read_body(request: HttpRequest, *, limit: int | None = None) -> bytes:
         TooLarge: it has more bytes than ``limit`` (default: ``SWITCHYARD_MAX_BODY``).
     """
     limit = settings.SWITCHYARD.max_body_bytes if limit is None else limit
-    declared = request.META.get("CONTENT_LENGTH") or "0"
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+    if (declared_length(request) or 0) > limit:
         raise _too_large(limit)
     try:
         started = getattr(request, "_read_started", False)
@@ -72,6 +71,23 @@ def read_body(request: HttpRequest, *, limit: int | None = None) -> bytes:
     if len(raw) > limit:
         raise _too_large(limit)
     return raw
+
+
+def refuse_compression(request: HttpRequest) -> None:
+    """Take bodies only as they are.
+
+    Raises:
+        UnsupportedMedia
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMedia("Compressed bodies are not taken; send it as it is.")
+
+
+def declared_length(request: HttpRequest) -> int | None:
+    """Return the ``Content-Length`` of a request, if it has a readable one."""
+    declared = request.META.get("CONTENT_LENGTH") or ""
+    return int(declared[:20]) if declared.isascii() and declared.isdigit() else None
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -104,9 +120,7 @@ class Request(StockRequest):
         Raises:
             UnsupportedMedia
         """
-        encoding = self._request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise UnsupportedMedia("Compressed bodies are not taken; send it as it is.")
+        refuse_compression(self._request)
         charset = (self._request.content_params or {}).get("charset", "utf-8")
         if charset.strip("\"' ").lower() not in ("utf-8", "utf8"):
             raise UnsupportedMedia("The charset must be utf-8.")

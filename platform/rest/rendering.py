@@ -56,6 +56,19 @@ class Negotiation(DefaultContentNegotiation):
         return next(iter(renderers)), chosen
 
 
+class AsItIs(Negotiation):
+    """For bytes that have no other form: whatever the client would rather have, it gets them."""
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> tuple[BaseRenderer, str]:
+        """Return the renderer of problems; it is not asked for anything else."""
+        return next(iter(renderers)), JSON
+
+
 def choose(accept: str, offered: tuple[str, ...]) -> str | None:
     """Return the offered media type that the header likes best; ``None`` when it likes none.
 

@@ -62,6 +62,11 @@ def clean_text(value: str, *, max_length: int, lines: bool = False) -> str:
     return text
 
 
+def visible_text(value: str) -> str:
+    """Return the text with an underscore for each character that hides, reorders or commands."""
+    return "".join("_" if unicodedata.category(char) in _HIDDEN else char for char in value)
+
+
 def clean_slug(value: str) -> str:
     """Return a slug: small ASCII letters, digits and single hyphens inside, at most 50.
 

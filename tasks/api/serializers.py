@@ -88,6 +88,10 @@ class SubmitBody(StrictSerializer):
     dry_run = StrictBoolean(required=False)
 
 
+class SubmitInputsBody(StrictSerializer):
+    """``POST …/submit``: an empty object, or nothing."""
+
+
 class ActionBody(StrictSerializer):
     """``POST …/cancel`` and ``…/retry``."""
 

@@ -6,8 +6,10 @@ from django.urls import path
 
 import rest.converters  # noqa: F401 - registers `id`, `name`, `number`
 from tasks.api.actions import TaskCancel, TaskRetry
+from tasks.api.artifacts import Artifact, ArtifactList
 from tasks.api.bulk import BulkCancel, BulkRetry
 from tasks.api.history import EventsView, LogView
+from tasks.api.inputs import TaskInput, TaskSubmit
 from tasks.api.operator import (
     OperatorLanes,
     OperatorPools,
@@ -31,6 +33,10 @@ tenant_urlpatterns = [
     path("tasks/<id:task_id>/runs/<number:attempt>", RunDetail.as_view(), name="run"),
     path("tasks/<id:task_id>/events", EventsView.as_view(), name="events"),
     path("tasks/<id:task_id>/log", LogView.as_view(), name="log"),
+    path("tasks/<id:task_id>/artifacts", ArtifactList.as_view(), name="artifacts"),
+    path("tasks/<id:task_id>/artifacts/<id:artifact_id>", Artifact.as_view(), name="artifact"),
+    path("tasks/<id:task_id>/inputs/<word:name>", TaskInput.as_view(), name="input"),
+    path("tasks/<id:task_id>/submit", TaskSubmit.as_view(), name="task-submit"),
     path("task-types", TaskTypeList.as_view(), name="task-types"),
     path("task-types/<str:type_name>", TaskTypeDetail.as_view(), name="task-type"),
     path("usage", Usage.as_view(), name="usage"),

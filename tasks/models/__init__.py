@@ -1,6 +1,7 @@
 """The tables of tasks: what a user sees (task, run, event, log), and what dispatching needs.
 
-Wide and lasting: :class:`Task`, :class:`Run`, :class:`Event`, :class:`LogChunk`. Narrow and hot,
+Wide and lasting: :class:`Task`, :class:`Run`, :class:`Event`, :class:`LogChunk`,
+:class:`TaskFile`. Narrow and hot,
 deleted as work moves on: :class:`Ready`, :class:`Inflight`, :class:`Later`, :class:`Parked`.
 Every change locks in one order, which rules deadlocks out: task rows by ``ordinal``, then ready,
 inflight, later and parked rows, then backlog counters.
@@ -18,6 +19,7 @@ from tasks.models.dispatching import (
     Parked,
     Ready,
 )
+from tasks.models.files import FileRemoval, TaskFile
 from tasks.models.history import Event, LogChunk
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
@@ -27,6 +29,7 @@ __all__ = [
     "Backlog",
     "Dependency",
     "Event",
+    "FileRemoval",
     "Inflight",
     "Lane",
     "Later",
@@ -37,6 +40,7 @@ __all__ = [
     "Ready",
     "Run",
     "Task",
+    "TaskFile",
     "TaskType",
     "Worker",
 ]

@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import prefetch_related_objects
 
 from rest.times import rfc3339
-from tasks.models import Run, Task, TaskType
+from tasks.models import Run, Task, TaskFile, TaskType
 from tasks.selectors.waiting import waiting_for_many
 from tasks.states import RunStatus
 
@@ -120,6 +120,21 @@ def type_json(task_type: TaskType) -> dict[str, Any]:
         "secrets": task_type.secrets,
         "needs": task_type.needs,
     }
+
+
+def file_json(file: TaskFile) -> dict[str, Any]:
+    """Return a file; of an artifact ``run`` is the attempt that left it, ``links.self`` its bytes."""
+    shown: dict[str, Any] = {
+        "name": file.name,
+        "size": file.size,
+        "sha256": file.sha256,
+        "media_type": file.media_type,
+        "created_at": rfc3339(file.created_at),
+    }
+    if file.run is None:
+        return shown
+    address = f"{task_links(file.task.tenant.slug, file.task_id)['self']}/artifacts/{file.pk}"
+    return {"id": str(file.pk), "run": file.run, **shown, "links": {"self": address}}
 
 
 def task_links(slug: str, task_id: uuid.UUID) -> dict[str, str]:

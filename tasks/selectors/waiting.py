@@ -16,6 +16,7 @@ from django.db import connection
 
 from rest.times import rfc3339
 from tasks.models import Task
+from tasks.selectors.files import missing_inputs_of_many
 from tasks.states import Status
 
 MAX_POSITION = 10_000
@@ -92,13 +93,19 @@ def waiting_for(task: Task) -> dict[str, Any] | None:
 
 
 def waiting_for_many(tasks: Sequence[Task]) -> dict[uuid.UUID, dict[str, Any] | None]:
-    """Return the same for many tasks, by id, with at most one query.
+    """Return the same for many tasks, by id, with at most two queries.
 
     ``position`` is the number of tasks before this one in its lane (0 is next, at most
     :data:`MAX_POSITION`) and null for what is not in line. Tasks need their tenant at hand.
     """
     places = _places([task for task in tasks if task.status in (Status.QUEUED, Status.BLOCKED)])
-    return {task.pk: _explain(task, places.get(task.pk)) for task in tasks}
+    missing = missing_inputs_of_many([task for task in tasks if task.status == Status.ALLOCATED])
+    return {
+        task.pk: _needs_inputs(missing[task.pk])
+        if task.pk in missing
+        else _explain(task, places.get(task.pk))
+        for task in tasks
+    }
 
 
 def _places(tasks: Sequence[Task]) -> dict[uuid.UUID, Place]:
@@ -122,8 +129,6 @@ def _places(tasks: Sequence[Task]) -> dict[uuid.UUID, Place]:
 
 
 def _explain(task: Task, place: Place | None) -> dict[str, Any] | None:
-    if task.status == Status.ALLOCATED:
-        return _because("inputs", f"Inputs to upload: {', '.join(task.inputs)}.")
     if task.status == Status.SCHEDULED:
         return _because("schedule", f"It starts at {rfc3339(task.scheduled_for)}.")
     if task.status == Status.RETRY_WAIT:
@@ -135,6 +140,12 @@ def _explain(task: Task, place: Place | None) -> dict[str, Any] | None:
         what = "1 task has" if count == 1 else f"{count} tasks have"
         return _because("parents", f"{what} to end first.")
     return _in_line(task, place)
+
+
+def _needs_inputs(missing: list[str]) -> dict[str, Any]:
+    if missing:
+        return _because("inputs", f"Inputs to upload: {', '.join(missing)}.")
+    return _because("inputs", "All inputs are there; POST …/submit lets it go.")
 
 
 def _in_line(task: Task, place: Place) -> dict[str, Any]:

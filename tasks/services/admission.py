@@ -52,6 +52,25 @@ def room(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
             raise QueuedLimit(name, limit)
 
 
+def check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
+    """Check that a task fits that this transaction has just put into its lane and counted.
+
+    The counting has locked the counters, so what is read here holds until the end.
+
+    Raises:
+        QueuedLimit: the tenant or the lane has one task too many now.
+    """
+    lane = limits.get("queues", {}).get(queue, {}).get("queued")
+    for name, limit in (("", limits.get("queued")), (queue, lane)):
+        if limit is None:
+            continue
+        counted = Backlog.objects.filter(tenant_id=tenant_id, queue=name)
+        if not counted.exists():
+            recount_backlog([(tenant_id, name)])
+        if counted.get().queued > limit:
+            raise QueuedLimit(name, limit)
+
+
 def _raise_counter(tenant_id: int, queue: str, limit: int | None) -> None:
     ceiling = 2**31 - 1 if limit is None else limit
     with connection.cursor() as cursor:

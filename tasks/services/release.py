@@ -5,11 +5,13 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models.functions import Now
 
+from tasks.clock import database_now
 from tasks.models import Inflight, Later, Task, TaskType
 from tasks.services.ready import add_to_backlog, leave_line, make_ready
 from tasks.services.transitions import lock_task, move
@@ -43,15 +45,45 @@ def enter_line(
     add_to_backlog({(task.tenant_id, task.queue): 1})
 
 
-def proceed(task: Task) -> None:
+def let_go(task: Task, *, facts: Mapping[str, Any]) -> None:
+    """Move a locked task on that has all its inputs: ``scheduled``, ``blocked`` or ``queued``.
+
+    Its upload deadline is over, and a queue timeout begins to count. Whether its lane has room is
+    the caller's to check.
+    """
+    Later.objects.filter(task_id=task.pk, what="upload").delete()
+    now = database_now()
+    due = []
+    starts = task.scheduled_for if task.scheduled_for and task.scheduled_for > now else None
+    deadline = queue_deadline(now, task.scheduled_for, task.queue_timeout)
+    if starts is not None:
+        move(task, Status.SCHEDULED, facts=facts, deadline_at=deadline)
+        due.append(Later(task_id=task.pk, due_at=starts, what="start"))
+    else:
+        proceed(task, facts=facts, deadline_at=deadline)
+    if deadline is not None and task.status not in TERMINAL:
+        due.append(Later(task_id=task.pk, due_at=deadline, what="queue_timeout"))
+    Later.objects.bulk_create(due)
+
+
+def queue_deadline(
+    now: datetime, scheduled_for: datetime | None, queue_timeout: float | None
+) -> datetime | None:
+    """Return when a task that may wait ``queue_timeout`` seconds from its start time on is dropped."""
+    if queue_timeout is None:
+        return None
+    return max(scheduled_for or now, now) + timedelta(seconds=queue_timeout)
+
+
+def proceed(task: Task, *, facts: Mapping[str, Any] | None = None, **columns: Any) -> None:
     """Move a locked task that waits no longer for time or inputs on, to ``blocked`` or ``queued``."""
     unfinished = task.dependencies.exclude(parent__status=Status.COMPLETED.value)
     if task.on_parent_failure == "run":
         unfinished = unfinished.filter(parent__finished_at__isnull=True)
     if not unfinished.exists():
-        enter_line(task)
+        enter_line(task, facts=facts, **columns)
     elif task.status != Status.BLOCKED:
-        move(task, Status.BLOCKED)
+        move(task, Status.BLOCKED, facts=facts, **columns)
         _cancel_if_a_parent_failed(task)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db import transaction
 
-from tasks.errors import NotRetryable
+from tasks.errors import InputsLost, NotRetryable
 from tasks.models import Task
+from tasks.selectors.files import missing_inputs
 from tasks.services.keys import check_key, take_key
 from tasks.services.release import enter_line
 from tasks.services.transitions import lock_task, move
@@ -28,6 +29,7 @@ def retry(task_id: uuid.UUID, *, by: str, reason: str = "") -> Task:
 
     Raises:
         NotRetryable: the task has not ended, or completed.
+        InputsLost: it ended before its inputs were complete, so there is nothing to run with.
         KeyConflict: another task has taken its key in the meantime.
     """
     with transaction.atomic():
@@ -37,6 +39,8 @@ def retry(task_id: uuid.UUID, *, by: str, reason: str = "") -> Task:
         if task.key is not None:
             take_key(task.tenant_id, task.key)
             check_key(task.tenant_id, task.key, task.key_policy)
+        if missing_inputs(task):
+            raise InputsLost
         facts = {"by": by, "note": reason}
         if _waits_for_parents(task):
             move(task, Status.BLOCKED, reason=Reason.RETRIED, facts=facts, **_fresh(task))
@@ -88,7 +92,7 @@ def _revive_children(parent: Task, by: str) -> None:
         child = lock_task(child_id)
         if child.status != Status.CANCELLED or child.status_reason not in BECAUSE_OF_A_PARENT:
             continue
-        if _another_parent_ended_badly(child):
+        if _another_parent_ended_badly(child) or missing_inputs(child):
             continue
         move(child, Status.BLOCKED, reason=Reason.RETRIED, facts={"by": by}, **_fresh(child))
         for pair in child.dependents.values_list("child__ordinal", "child_id"):

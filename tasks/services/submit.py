@@ -21,7 +21,7 @@ from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
 from tasks.services.keys import check_key, holder_of, take_key
 from tasks.services.ready import make_ready
-from tasks.services.release import settle
+from tasks.services.release import queue_deadline, settle
 from tasks.services.transitions import first_event, lock_task
 from tasks.states import INITIAL, Reason, Status
 from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
@@ -194,7 +194,7 @@ def _store(
         request_id=request_id,
         scheduled_for=submission.scheduled_for,
         queued_at=Now() if status is Status.QUEUED else None,
-        deadline_at=_deadline(submission),
+        deadline_at=_deadline(submission, status),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
     if request_id:
@@ -207,12 +207,13 @@ def _store(
     return task
 
 
-def _deadline(submission: Submission) -> datetime | None:
+def _deadline(submission: Submission, status: Status) -> datetime | None:
+    """Return until when the inputs must come, else until when the task must start."""
+    if status is Status.ALLOCATED:
+        return database_now() + timedelta(seconds=settings.SWITCHYARD.upload_timeout)
     if submission.queue_timeout is None:
         return None
-    now = database_now()
-    start = max(submission.scheduled_for or now, now)
-    return start + timedelta(seconds=submission.queue_timeout)
+    return queue_deadline(database_now(), submission.scheduled_for, submission.queue_timeout)
 
 
 def _remember_due(task: Task) -> None:
@@ -221,9 +222,7 @@ def _remember_due(task: Task) -> None:
     if task.status == Status.SCHEDULED:
         assert task.scheduled_for is not None  # noqa: S101 - it is what made the task scheduled
         due.append(Later(task_id=task.pk, due_at=task.scheduled_for, what="start"))
-    if task.status == Status.ALLOCATED:
-        deadline = database_now() + timedelta(seconds=settings.SWITCHYARD.upload_deadline)
-        due.append(Later(task_id=task.pk, due_at=deadline, what="upload"))
     if task.deadline_at is not None:
-        due.append(Later(task_id=task.pk, due_at=task.deadline_at, what="queue_timeout"))
+        what = "upload" if task.status == Status.ALLOCATED else "queue_timeout"
+        due.append(Later(task_id=task.pk, due_at=task.deadline_at, what=what))
     Later.objects.bulk_create(due)

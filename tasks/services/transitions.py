@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from tasks.announce import announce_on_commit
 from tasks.errors import Moved
-from tasks.models import Event, Task
+from tasks.models import Event, Task, TaskFile
 from tasks.states import Status, is_terminal
 
 
@@ -56,6 +56,9 @@ def move(
         raise Moved
     task.status, task.status_reason = columns["status"], columns["status_reason"]
     task.last_seq += 1
+    if before == Status.ALLOCATED and is_terminal(to):
+        # It will never run, so what was uploaded for it goes.
+        TaskFile.objects.filter(task=task).delete()
     _write_event(
         task,
         kind="state",

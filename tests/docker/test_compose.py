@@ -55,6 +55,12 @@ def test_secrets_come_as_files_only(compose: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_all_share_the_files_of_tasks(compose: dict[str, Any], name: str) -> None:
+    assert "files:/var/lib/switchyard/files" in compose["services"][name]["volumes"]
+    assert "files" in compose["volumes"]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_only_known_settings_are_set(compose: dict[str, Any], name: str) -> None:
     known = {(field.alias or key).upper() for key, field in Environment.model_fields.items()}
     known |= {"SWITCHYARD_WORKER_FILE"}

@@ -12,7 +12,8 @@
       logs/                one file per component
       run/                 sockets/ of the embedded servers
       workspaces/          the runs' private directories
-      service/             SWITCHYARD_STATE of the components (workers/ holds heartbeat files), and
+      service/             SWITCHYARD_STATE of the components (workers/ holds heartbeat files, files/
+                           the tasks' inputs and artifacts), and
                            their HOME when root dropped them
 """
 
