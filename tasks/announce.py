@@ -50,6 +50,14 @@ def announce(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
     _announcer().send(task_id, tenant_id, seq)
 
 
+def warm_up() -> None:
+    """Prepare what announcing needs, short of a connection, for children that this process forks.
+
+    Each would otherwise look up package versions and load ciphers by itself: 16 ms of every run.
+    """
+    _announcer().warm_up()
+
+
 class _Announcer:
     """A synchronous publisher for the channel layer, with one connection per process.
 
@@ -69,8 +77,16 @@ class _Announcer:
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry_on_timeout=False,
+            # Telling the server which library speaks costs three round trips and a search of all
+            # installed packages.
+            driver_info=None,
+            protocol=2,
         )
         self._paused_until = 0.0
+
+    def warm_up(self) -> None:
+        self._serializer.serialize({})
+        self._redis.connection_pool.make_connection()
 
     def send(self, task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
         if time.monotonic() < self._paused_until:

@@ -205,3 +205,19 @@ UNFOLD = {
     "SITE_URL": "/",
 }
 DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+if SWITCHYARD.role == "worker":
+    # A worker serves no address and forks for every run; each fork pays for all that was imported.
+    ROOT_URLCONF = ""
+    MIDDLEWARE = []
+    TEMPLATES = []
+    AUTHENTICATION_BACKENDS = []
+    INSTALLED_APPS = [
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.postgres",
+        "audit",
+        "tenants",
+        "tasks",
+        "workers",
+    ]

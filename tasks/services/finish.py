@@ -4,22 +4,90 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db import connection, transaction
 
-from tasks.clock import database_now
+from tasks.announce import announce_on_commit
 from tasks.errors import Fenced
-from tasks.models import Inflight, Later, Run, Task, TaskType
+from tasks.models import Run, Task
 from tasks.outcomes import MESSAGE_LIMIT, Decision, Outcome, TaskFacts, decide
 from tasks.services.append import storable_json, storable_text
-from tasks.services.release import enter_line, release_children
-from tasks.services.transitions import lock_task, move, note
-from tasks.states import TERMINAL, RunStatus, Status
+from tasks.services.ready import join_line
+from tasks.services.release import release_children
+from tasks.services.transitions import lock_task, note
+from tasks.states import TERMINAL, Status
 from tasks.wakeup import wake_on_commit
+
+# Two statements, by hand, because every run pays for them: the ORM's eight cost 9 ms of its
+# supervisor's time. They are two because the second must see what others committed before the lock
+# was granted: a child that was added a moment ago would wait for ever otherwise.
+LOCK = """
+SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
+       t.cancel_requested_at IS NOT NULL AS cancel_requested, t.idempotent, t.max_retries, t.retry,
+       t.failures, t.losses, t.crashes, coalesce(ty.on_loss, 'retry') AS on_loss,
+       coalesce(ty.on_shutdown, 'requeue') AS on_shutdown
+  FROM task t LEFT JOIN task_type ty ON ty.name = t.type
+ WHERE t.id = %(task)s AND t.epoch = %(epoch)s
+   FOR UPDATE OF t
+"""
+
+# The row of `inflight` is the fence: without it nothing below happens.
+END = """
+WITH freed AS (
+  DELETE FROM inflight WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
+  RETURNING task_id
+), moved AS (
+  UPDATE task t
+     SET status = %(status)s, status_reason = %(reason)s, error = %(error)s, last_seq = t.last_seq + 1,
+         result = CASE WHEN %(completed)s THEN %(result)s::jsonb ELSE t.result END,
+         progress_percent = CASE WHEN %(completed)s THEN 100 ELSE t.progress_percent END,
+         failures = t.failures + %(failures)s, losses = t.losses + %(losses)s,
+         crashes = t.crashes + %(crashes)s, restarts = t.restarts + %(restarts)s,
+         preemptions = t.preemptions + %(preemptions)s,
+         finished_at = CASE WHEN %(terminal)s THEN statement_timestamp() END,
+         queued_at = CASE WHEN %(queued)s THEN statement_timestamp() ELSE t.queued_at END,
+         next_retry_at = statement_timestamp() + make_interval(secs => %(delay)s::float8)
+    FROM freed
+   WHERE t.id = freed.task_id AND t.status = 'running' AND t.epoch = %(epoch)s
+  RETURNING t.id, t.tenant_id, t.attempt, t.last_seq, t.progress_percent, t.progress_step,
+            t.next_retry_at
+), ended AS (
+  UPDATE run r
+     SET status = %(run_status)s, finished_at = statement_timestamp(), error = %(error)s,
+         result = %(result)s, progress_percent = moved.progress_percent,
+         progress_step = moved.progress_step, exit_code = %(exit_code)s, signal = %(signal)s,
+         cpu_seconds = %(cpu_seconds)s, max_rss_bytes = %(max_rss_bytes)s,
+         wall_seconds = %(wall_seconds)s, log_bytes = %(log_bytes)s, log_lines = %(log_lines)s,
+         log_truncated = %(log_truncated)s
+    FROM moved
+   WHERE r.task_id = moved.id AND r.epoch = %(epoch)s AND r.status = 'running'
+), event AS (
+  INSERT INTO event (task_id, seq, tenant_id, at, kind, run, data)
+  SELECT id, last_seq, tenant_id, statement_timestamp(), 'state', attempt,
+         CASE WHEN next_retry_at IS NULL THEN %(facts)s::jsonb
+              ELSE %(facts)s::jsonb || jsonb_build_object('next_retry_at', next_retry_at) END
+    FROM moved
+), reminded AS (
+  INSERT INTO later (task_id, due_at, what)
+  SELECT id, next_retry_at, 'retry' FROM moved WHERE next_retry_at IS NOT NULL
+), forgotten AS (
+  DELETE FROM later USING moved WHERE later.task_id = moved.id AND %(terminal)s
+)
+SELECT last_seq, EXISTS (SELECT 1 FROM dependency WHERE parent_id = %(task)s) FROM moved
+"""
+
+COUNTERS = ("failures", "losses", "crashes", "restarts", "preemptions")
+MEASURED = (
+    "exit_code",
+    "signal",
+    "cpu_seconds",
+    "max_rss_bytes",
+    "wall_seconds",
+    "log_bytes",
+    "log_lines",
+    "log_truncated",
+)
 
 
 def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
@@ -50,79 +118,72 @@ def record_refusal(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> None:
 
 
 def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
-    task = lock_task(task_id)
-    freed, _ = Inflight.objects.filter(pk=task_id, epoch=epoch, state="running").delete()
-    if not freed or task.status != Status.RUNNING or task.epoch != epoch:
+    row = _lock(task_id, epoch)
+    if row["status"] != Status.RUNNING:
         raise Fenced
-    error = _stored_error(outcome.error)
-    decision = decide(outcome, _facts(task, outcome))
-    _end_run(task, outcome, error)
-    _apply(task, decision, outcome, error)
-    wake_on_commit(task.queue, task.tenant_id)
+    decision = decide(outcome, _facts(row))
+    seq, has_children = _end(task_id, epoch, row, outcome, decision)
+    announce_on_commit(task_id, row["tenant_id"], seq)
+    wake_on_commit(row["queue"], row["tenant_id"])
+    if decision.status is Status.QUEUED:
+        join_line(Task.objects.get(pk=task_id))
+    elif decision.status in TERMINAL and has_children:
+        release_children(Task.objects.get(pk=task_id))
     return decision.status
 
 
-def _facts(task: Task, outcome: Outcome) -> TaskFacts:
-    policy = (
-        TaskType.objects.filter(name=task.type).values_list("on_loss", "on_shutdown").first()
-        if outcome.status in (RunStatus.LOST, RunStatus.DROPPED)
-        else None
-    )
-    on_loss, on_shutdown = policy or ("retry", "requeue")
-    return TaskFacts(
-        cancel_requested=task.cancel_requested_at is not None,
-        idempotent=task.idempotent,
-        max_retries=task.max_retries,
-        retry=task.retry,
-        failures=task.failures,
-        losses=task.losses,
-        crashes=task.crashes,
-        on_loss=on_loss,
-        on_shutdown=on_shutdown,
-    )
+def _lock(task_id: uuid.UUID, epoch: int) -> dict[str, Any]:
+    """Lock the task as long as ``epoch`` is its newest attempt, and return what decides its fate."""
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK, {"task": task_id, "epoch": epoch})
+        found = cursor.fetchone()
+        if found is None:
+            raise Fenced
+        return dict(zip((column.name for column in cursor.description), found, strict=True))
 
 
-def _end_run(task: Task, outcome: Outcome, error: dict[str, Any] | None) -> None:
-    Run.objects.filter(task=task, epoch=task.epoch, status=RunStatus.RUNNING.value).update(
-        status=outcome.status.value,
-        finished_at=Now(),
-        error=error,
-        result=_stored_result(outcome.result),
-        progress_percent=100 if outcome.status is RunStatus.COMPLETED else task.progress_percent,
-        progress_step=task.progress_step,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        cpu_seconds=outcome.cpu_seconds,
-        max_rss_bytes=outcome.max_rss_bytes,
-        wall_seconds=outcome.wall_seconds,
-        log_bytes=outcome.log_bytes,
-        log_lines=outcome.log_lines,
-        log_truncated=outcome.log_truncated,
-    )
+def _facts(row: dict[str, Any]) -> TaskFacts:
+    facts = {name: row[name] for name in TaskFacts.__slots__}
+    facts["retry"] = json.loads(row["retry"])  # a raw cursor gives jsonb as text
+    return TaskFacts(**facts)
 
 
-def _apply(task: Task, decision: Decision, outcome: Outcome, error: dict[str, Any] | None) -> None:
-    columns: dict[str, Any] = {name: F(name) + 1 for name in decision.counts}
-    columns["error"] = error
-    facts: dict[str, Any] = {
+def _end(
+    task_id: uuid.UUID, epoch: int, row: dict[str, Any], outcome: Outcome, decision: Decision
+) -> tuple[int, bool]:
+    """Write the end; return its event's number, and whether other tasks depend on this one."""
+    error = _stored_error(outcome.error)
+    reason = str(decision.reason) if decision.reason else None
+    facts = {
+        "status": decision.status.value,
+        "from": row["status"],
+        "reason": reason,
         "run": outcome.status.value,
         "error": error,
         "counts": list(decision.counts),
     }
-    if decision.status is Status.COMPLETED:
-        columns.update(result=_stored_result(outcome.result), progress_percent=100)
-    if decision.status is Status.RETRY_WAIT:
-        due_at = database_now() + timedelta(seconds=decision.delay)
-        columns["next_retry_at"] = due_at
-        facts["next_retry_at"] = due_at.isoformat()
-        Later.objects.create(task_id=task.pk, due_at=due_at, what="retry")
-    if decision.status is Status.QUEUED:
-        enter_line(task, reason=decision.reason, run=task.attempt, facts=facts, **columns)
-    else:
-        move(task, decision.status, reason=decision.reason, run=task.attempt, facts=facts, **columns)
-    if decision.status in TERMINAL:
-        Later.objects.filter(task_id=task.pk).delete()
-        release_children(task)
+    values = {
+        "task": task_id,
+        "epoch": epoch,
+        "status": decision.status.value,
+        "reason": reason,
+        "completed": decision.status is Status.COMPLETED,
+        "terminal": decision.status in TERMINAL,
+        "queued": decision.status is Status.QUEUED,
+        "delay": decision.delay if decision.status is Status.RETRY_WAIT else None,
+        "error": None if error is None else json.dumps(error),
+        "result": None if outcome.result is None else storable_json(outcome.result),
+        "facts": json.dumps(facts),
+        "run_status": outcome.status.value,
+        **{name: int(name in decision.counts) for name in COUNTERS},
+        **{name: getattr(outcome, name) for name in MEASURED},
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(END, values)
+        found = cursor.fetchone()
+    if found is None:
+        raise Fenced
+    return int(found[0]), bool(found[1])
 
 
 def _stored_error(error: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -131,7 +192,3 @@ def _stored_error(error: dict[str, Any] | None) -> dict[str, Any] | None:
     kept: dict[str, Any] = json.loads(storable_json(error))
     kept["message"] = storable_text(str(kept.get("message", "")))[:MESSAGE_LIMIT]
     return kept
-
-
-def _stored_result(result: Any) -> Any:
-    return None if result is None else json.loads(storable_json(result))

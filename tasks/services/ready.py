@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from django.db import connection
 
-from tasks.models import Backlog, Parked, Ready, Task
+from tasks.models import Backlog, Parked, Ready, Task, TaskType
 from tasks.wakeup import wake_on_commit
 
 
@@ -23,6 +23,13 @@ def make_ready(task: Task, *, type_id: int, epoch: int) -> None:
         preemptible=task.preemptible,
     )
     wake_on_commit(task.queue, task.tenant_id)
+
+
+def join_line(task: Task) -> None:
+    """Put a task that has just become ``queued`` again in its lane, for its next attempt."""
+    type_id = TaskType.objects.values_list("pk", flat=True).get(name=task.type)
+    make_ready(task, type_id=type_id, epoch=task.epoch + 1)
+    add_to_backlog({(task.tenant_id, task.queue): 1})
 
 
 def leave_line(task: Task) -> bool:

@@ -12,8 +12,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from tasks.clock import database_now
-from tasks.models import Inflight, Later, Task, TaskType
-from tasks.services.ready import add_to_backlog, leave_line, make_ready
+from tasks.models import Inflight, Later, Task
+from tasks.services.ready import join_line, leave_line
 from tasks.services.transitions import lock_task, move
 from tasks.states import TERMINAL, Reason, Status, parent_reason
 
@@ -40,9 +40,7 @@ def enter_line(
         next_retry_at=None,
         **columns,
     )
-    type_id = TaskType.objects.values_list("pk", flat=True).get(name=task.type)
-    make_ready(task, type_id=type_id, epoch=task.epoch + 1)
-    add_to_backlog({(task.tenant_id, task.queue): 1})
+    join_line(task)
 
 
 def let_go(task: Task, *, facts: Mapping[str, Any]) -> None:

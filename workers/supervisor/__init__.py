@@ -15,16 +15,25 @@ Each has a fault point.
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import structlog
+from celery import signals
 
-from tasks import fault_points
+from tasks import announce, fault_points
 from workers.supervisor.guard import guard
-from workers.supervisor.place import Place
+from workers.supervisor.place import Place, workspace_root
 
 __all__ = ["supervise"]
 
 log = structlog.get_logger(__name__)
+
+
+@signals.worker_init.connect(weak=False, dispatch_uid=__name__)
+def warm_up(**_signal: Any) -> None:
+    """Do once in the worker's main process what each child would do again for its run."""
+    announce.warm_up()
+    workspace_root()
 
 
 def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:
