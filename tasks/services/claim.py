@@ -51,7 +51,7 @@ WITH locked AS (
     FROM started
 )
 SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.params, s.idempotent,
-       s.time_limit, s.limits, s.secrets, s.checkpoint, s.request_id,
+       s.time_limit, s.limits, s.inputs, s.secrets, s.checkpoint, s.request_id,
        clock_timestamp() AS started_at,
        tenant.slug AS tenant, ty.handler, ty.steering, ty.params_schema, ty.network AS type_network,
        tenant.network_permitted AS tenant_network
@@ -68,7 +68,7 @@ RETURNING coalesce(ask, '')
 
 
 # Django has a raw cursor give jsonb as text.
-JSON_COLUMNS = ("params", "limits", "secrets", "checkpoint", "params_schema")
+JSON_COLUMNS = ("params", "limits", "inputs", "secrets", "checkpoint", "params_schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Claimed:
     idempotent: bool
     time_limit: float | None
     limits: dict[str, Any]
+    inputs: list[str]
     secrets: list[str]
     checkpoint: Any
     request_id: str

@@ -3,13 +3,14 @@
 ==========  ==================================================================
 place       where this process is: worker, queue, machine, isolation level
 guard       the run, step by step, and the loop that watches its handler
+files       inputs into the workspace, artifacts out of it
 lease       keeping the claim alive, and dying in time when that fails
 output      bytes of the handler's pipes to numbered lines, capped and masked
 verdict     what the handler's end means: an Outcome (plain rules)
 ==========  ==================================================================
 
-Steps: claim → workspace → source checkout → handler in its sandbox → end written → workspace wiped.
-Each has a fault point.
+Steps: claim → workspace → inputs → source checkout → handler in its sandbox → artifacts → end written →
+workspace wiped. Each has a fault point.
 """
 
 from __future__ import annotations

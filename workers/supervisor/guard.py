@@ -32,6 +32,7 @@ from workers.sandbox import (
     spawn,
     wipe_workspace,
 )
+from workers.supervisor.files import InputUnavailable, place_inputs, store_artifacts
 from workers.supervisor.limits import effective_limits, output_cap
 from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
@@ -75,6 +76,7 @@ class _Run:
         self.output = Output(cap=output_cap(claimed.limits), steered=claimed.steering)
         self.workspace: Path | None = None
         self.identity: HandlerIdentity | None = None
+        self.named: dict[str, str] = {}
 
     def clock(self) -> datetime:
         """Return the database's time, carried on by this machine's monotonic clock."""
@@ -93,10 +95,14 @@ class _Run:
             self.identity = handler_identity()
             name = f"{self.claimed.task_id}-{self.claimed.epoch}"
             self.workspace = make_workspace(workspace_root(), name, self.identity)
+            room = self.limits.workspace_bytes
+            place_inputs(self.claimed, self.workspace, self.identity, cap=room)
             return self._run_handler()
         except (SandboxError, WorkspaceError, OSError) as error:
             log.error("run_not_started", error=str(error))
             return self._failed("disk_full" if is_disk_full(error) else "sandbox", str(error))
+        except InputUnavailable as error:
+            return self._failed(error.code, str(error))
         except SourceRefused as error:
             return self._failed("source_refused", str(error), retry=False)
         except BadParams as error:
@@ -133,7 +139,16 @@ class _Run:
         outcome = self._launch(self._handler_launch(job), source=False)
         fault_points.reach("after_handler")
         assert outcome is not None  # noqa: S101 - only a successful checkout step gives None
-        return outcome
+        assert self.workspace is not None  # noqa: S101 - made by execute
+        store_artifacts(
+            claimed,
+            self.workspace,
+            self.identity,
+            named=self.named,
+            output=self.output,
+            clock=self.clock,
+        )
+        return self._ended(outcome)
 
     def _launch(self, launch: Launch, *, source: bool) -> Outcome | None:
         """Start a sandbox, watch it to its end, and return the outcome; None: go on."""
@@ -153,6 +168,7 @@ class _Run:
             )
             end = watch.until_it_ends()
             heard.hints = meter.hints(end)
+        self.named |= heard.artifacts
         outcome = verdict(
             "" if source else self.claimed.type,
             self.claimed.params,

@@ -71,6 +71,10 @@ class Output:
         for line in text.split("\n"):
             self._add(stream, line.encode("utf-8", "replace"), at)
 
+    def remark(self, text: str, at: datetime) -> None:
+        """Add a line of ours that nobody may miss: also when the output was cut."""
+        self._add("system", text.encode("utf-8", "replace"), at, always=True)
+
     def mask(self, value: str) -> None:
         """Store this value as dots from now on."""
         if len(value) >= 3 and value not in self._masked:
@@ -125,8 +129,8 @@ class Output:
         found = [steering(line.decode("utf-8", "replace")) for line in lines if line.startswith(b"::")]
         return [each for each in found if isinstance(each, Progress | Result | Error)]
 
-    def _add(self, stream: str, line: bytes, at: datetime) -> None:
-        if self.truncated:
+    def _add(self, stream: str, line: bytes, at: datetime, *, always: bool = False) -> None:
+        if self.truncated and not always:
             return
         if self.total_bytes + len(line) > self.cap and stream != "system":
             self.truncated = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from switchyard.protocol import Error
@@ -33,6 +33,7 @@ class Heard:
     checkpointed: bool = False
     overran: bool = False
     hints: frozenset[str] = frozenset()
+    artifacts: dict[str, str] = field(default_factory=dict)
 
 
 LIMIT_MESSAGES = {

@@ -242,7 +242,12 @@ class Watch:
         elif isinstance(message, Error):
             self._heard.error = message
         elif isinstance(message, Artifact):
-            self._output.say(f"artifact {message.name}", at)
+            self._name_artifact(message)
+
+    def _name_artifact(self, message: Artifact) -> None:
+        """Note a file to keep; of what a handler names without end, the first are enough."""
+        if len(self._heard.artifacts) <= settings.SWITCHYARD.max_artifacts:
+            self._heard.artifacts[message.name] = message.path
 
     # -- storing ------------------------------------------------------------------------------------
 

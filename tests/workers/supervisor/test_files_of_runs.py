@@ -1,0 +1,85 @@
+"""Whole runs with files: what a handler finds, what it leaves, and what it cannot reach."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from django.core.files.storage import FileSystemStorage, storages
+
+from tasks.models import Task, TaskFile
+from tasks.services.files import fill, reserve
+from tasks.services.inputs import input_store, inputs_submit
+from tests.tasks.api.work import submitted
+from tests.workers.supervisor.conftest import Bench
+from workers.sandbox import Level
+
+
+@pytest.fixture
+def stored(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where files are kept during a test: in the state folder, as on a real machine."""
+    folder = bench.folder / "files"
+    storage = FileSystemStorage(
+        location=folder, directory_permissions_mode=0o700, file_permissions_mode=0o600
+    )
+    monkeypatch.setitem(storages._storages, "files", storage)
+    return folder
+
+
+def with_input(bench: Bench, data: bytes, command: str) -> Task:
+    """Return a queued command that has the input ``data``."""
+    params = {"command": command, "artifacts": ["out/**", "link"]}
+    task = submitted(bench.tenant, type="shell.command", params=params, inputs=("data",))
+    [key] = reserve()
+    content = fill(key, io.BytesIO(data).read, cap=10**8)
+    input_store(task.pk, "data", content, media_type="text/plain", by="user:alice")
+    return inputs_submit(task.pk, by="user:alice")
+
+
+def test_a_run_finds_its_inputs_and_leaves_its_artifacts(
+    bench: Bench, level: Level, stored: Path
+) -> None:
+    data = os.urandom(300_000)
+    script = "mkdir out && cp inputs/data out/copy && ln -s /etc/passwd link && echo new > inputs/data"
+    run = bench.attempt(with_input(bench, data, script), level)
+    assert run.wait() == 0, run.said()
+    assert (run.task.status, run.task.error) == ("completed", None), run.texts()
+    left = TaskFile.objects.get(kind="artifact")
+    assert (left.name, left.run) == ("out/copy", 1)
+    assert (stored / left.storage_key).read_bytes() == data
+    assert run.run.log_lines == len(run.texts())
+    bench.nothing_is_left(run)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("exit 3", "failed"), ("sleep 60", "timed_out"), ("kill -9 $$", "failed")]
+)
+def test_a_run_that_ends_badly_leaves_its_artifacts_too(
+    bench: Bench, stored: Path, end: str, status: str
+) -> None:
+    params = {"command": f"echo x > report; {end}", "artifacts": ["report"]}
+    run = bench.start(Level.PROCESS, "shell.command", params=params, time_limit=1)
+    assert run.wait() == 0, run.said()
+    assert run.run.status == status
+    assert TaskFile.objects.get().name == "report"
+
+
+def test_a_run_without_its_inputs_fails_and_says_so(bench: Bench, stored: Path) -> None:
+    task = with_input(bench, b"x", "true")
+    TaskFile.objects.all().delete()
+    run = bench.attempt(task)
+    assert run.wait() == 0, run.said()
+    assert run.task.error["code"] == "input_unavailable"
+    assert "data" in run.task.error["message"]
+    bench.nothing_is_left(run)
+
+
+def test_a_handler_cannot_read_what_others_have_stored(bench: Bench, level: Level, stored: Path) -> None:
+    if level is Level.PROCESS:
+        pytest.skip("at this level a handler is the worker's own user")
+    run = bench.attempt(with_input(bench, b"x", f"ls {stored}; cat {stored}/*/*"), level)
+    assert run.wait() == 0, run.said()
+    assert run.task.status == "failed"
+    assert run.texts("stdout") == []
