@@ -20,7 +20,7 @@ class OutageMiddleware:
     """Answer outages that views outside DRF run into.
 
     Those inside other middleware (a session that cannot be read) end in
-    ``rest.pages.server_error``, because Django turns them into a response before an outer
+    ``handler500`` (``web.error_pages``), because Django turns them into a response before an outer
     middleware sees them.
     """
 
