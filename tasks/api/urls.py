@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-import rest.converters  # noqa: F401 - registers `id`, `name`, `number`
+import rest.converters  # noqa: F401 - registers `id`, `name`, `number`, `word`
 from tasks.api.actions import TaskCancel, TaskRetry
 from tasks.api.artifacts import Artifact, ArtifactList
 from tasks.api.bulk import BulkCancel, BulkRetry
@@ -38,7 +38,7 @@ tenant_urlpatterns = [
     path("tasks/<id:task_id>/inputs/<word:name>", TaskInput.as_view(), name="input"),
     path("tasks/<id:task_id>/submit", TaskSubmit.as_view(), name="task-submit"),
     path("task-types", TaskTypeList.as_view(), name="task-types"),
-    path("task-types/<str:type_name>", TaskTypeDetail.as_view(), name="task-type"),
+    path("task-types/<word:type_name>", TaskTypeDetail.as_view(), name="task-type"),
     path("usage", Usage.as_view(), name="usage"),
 ]
 

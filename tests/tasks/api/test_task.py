@@ -295,7 +295,7 @@ def test_task_types_tell_what_they_take(acme: World) -> None:
     assert one["queue"] == "critical"
     assert one["cancellable"] is True
     assert one["params_schema"]["properties"]["seconds"]["minimum"] == 0
-    for name in ("no.such", "%00", "lint.ruff%2f"):
+    for name in ("no.such", "%00", "lint.ruff%00", "lint.ruff%0a", "lint.ruff%2f"):
         assert caller.get(f"/api/v1/tenants/acme/task-types/{name}").status_code == 404
 
 
