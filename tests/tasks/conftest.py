@@ -1,19 +1,12 @@
-"""A tenant with task types, a dispatcher and workers, without any caller."""
+"""A tenant, or a world of callers, in which some task types can be run."""
 
 from __future__ import annotations
 
-import pytest
+from tests.tasks.api.work import acme, tenant
+from tests.tenants.callers import (
+    lasting_world,
+    the_trail_may_be_emptied_between_tests,
+    world,
+)
 
-from tenants.models import Tenant
-from tests.tasks.api.work import publish_types, start_platform
-from tests.tenants.callers import the_trail_may_be_emptied_between_tests
-
-__all__ = ["tenant", "the_trail_may_be_emptied_between_tests"]
-
-
-@pytest.fixture
-def tenant(db: None) -> Tenant:
-    """A tenant whose tasks could run."""
-    publish_types()
-    start_platform()
-    return Tenant.objects.create(slug="acme", name="Acme")
+__all__ = ["acme", "lasting_world", "tenant", "the_trail_may_be_emptied_between_tests", "world"]

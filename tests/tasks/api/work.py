@@ -1,4 +1,7 @@
-"""Making tasks of every status through the services, as dispatcher and workers would."""
+"""Making tasks of every status through the services, as dispatcher and workers would.
+
+The fixtures ``tenant`` and ``acme`` are the world that they are made in; conftests import them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
@@ -20,6 +24,7 @@ from tasks.states import RunStatus
 from tasks.submission import Submission
 from tenants.actor import Actor
 from tenants.models import ApiToken, Tenant
+from tests.tenants.callers import World
 
 TOKEN = "t" * 43
 WORKER = uuid.UUID(int=7)
@@ -49,6 +54,22 @@ DESCRIBED: dict[str, Any] = {
     "on_shutdown": "requeue",
     "test_only": False,
 }
+
+
+@pytest.fixture
+def tenant(db: None) -> Tenant:
+    """A tenant whose tasks could run, without any caller."""
+    publish_types()
+    start_platform()
+    return Tenant.objects.create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def acme(world: World) -> World:
+    """The world with task types, a dispatcher and workers."""
+    publish_types()
+    start_platform()
+    return world
 
 
 def publish_types() -> None:
