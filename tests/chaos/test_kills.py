@@ -20,6 +20,7 @@ import redis
 from ops.supervision.processes import children
 from tests.e2e.platforms import Platform, start_platform
 from tests.e2e.work import Json, Work
+from tests.processes import lives
 
 QUEUES = ("critical", "normal", "batch")
 
@@ -153,9 +154,9 @@ def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(
     assert len(tree) >= 2
     os.kill(run["pid"], signal.SIGKILL)
     deadline = time.monotonic() + 2
-    while any(_lives(pid) for pid in tree) and time.monotonic() < deadline:
+    while any(lives(pid) for pid in tree) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert [pid for pid in tree if _lives(pid)] == []
+    assert [pid for pid in tree if lives(pid)] == []
     done = work.end_of(task, seconds=40)
     assert (done["status"], done["counts"]["losses"]) == ("completed", 1)
     assert [each["status"] for each in done["runs"]] == ["lost", "completed"]
@@ -168,9 +169,9 @@ def test_a_killed_main_worker_leaves_no_process_of_its_runs(platform: Platform, 
     tree = _tree(main)
     platform.signal("batch")
     deadline = time.monotonic() + 2
-    while any(_lives(pid) for pid in tree) and time.monotonic() < deadline:
+    while any(lives(pid) for pid in tree) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert [pid for pid in tree if _lives(pid)] == []
+    assert [pid for pid in tree if lives(pid)] == []
     done = work.end_of(task, seconds=30)
     assert (done["status"], done["status_reason"]) == ("failed", "lost")
     platform.wait_for_another("batch", main)
@@ -183,10 +184,3 @@ def _tree(pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             found.extend(children(each))
     return found
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -8,13 +8,13 @@ import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
+from tests.processes import lives
 from tests.workers.conftest import Worker, until
 from workers.worker_pool import VERIFIED, OneShotPool, require_verified_versions
 
@@ -82,14 +82,6 @@ def test_an_idle_child_that_dies_is_replaced(pool_worker: StartWorker, publisher
     until(lambda: len(set(worker.children()) - set(before)) == 2, 5, "two new children")
     send(publisher, range(2))
     until(lambda: len(worker.numbers("end")) == 2, 5, "two tasks end")
-
-
-def lives(pid: int) -> bool:
-    """Whether a process runs; one that is dead and waits for its parent to notice does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_children_die_with_a_killed_worker(pool_worker: StartWorker, publisher: Celery) -> None:
