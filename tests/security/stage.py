@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.workers.sandbox.dropping import NOBODY, drop_as_a_worker_does
 from workers.sandbox import (
     HandlerIdentity,
     Launch,
@@ -28,18 +29,14 @@ from workers.sandbox import (
     Sandboxed,
     acting_as,
     become_subreaper,
-    drop_to,
     harden_self,
     make_workspace,
-    reveal,
     spawn,
     wipe_workspace,
 )
 from workers.sandbox.identity import FIRST_UID
-from workers.sandbox.paths import ROOT
 from workers.sandbox.tree import descendants, processes
 
-NOBODY = 65534
 SECRET = "hunter2-" + "x" * 24
 HERE = Path(__file__).parent
 MIB = 1024 * 1024
@@ -53,8 +50,7 @@ def stage(level: Level, own_user: bool) -> dict[str, str]:
     try:
         if os.geteuid() == 0:
             os.chown(base, NOBODY, NOBODY)  # or nobody could remove it again
-            reveal([Path(sys.base_prefix), Path(sys.prefix), ROOT])
-            drop_to(NOBODY, NOBODY, keep_setuid=own_user)
+            drop_as_a_worker_does(keep_setuid=own_user)
         harden_self()
         become_subreaper()
         return _attack(level, own_user, base) | _daemons(level, own_user, base)

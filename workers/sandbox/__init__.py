@@ -16,13 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from workers.sandbox.detection import Detection, detect
-    from workers.sandbox.identity import (
-        acquire_identity,
-        acting_as,
-        drop_to,
-        harden_self,
-        reveal,
-    )
+    from workers.sandbox.identity import acquire_identity, acting_as, drop_to, harden_self
     from workers.sandbox.launch import Exit, HandlerIdentity, Launch, Level, Limits, SandboxError
     from workers.sandbox.spawning import Sandboxed, spawn
     from workers.sandbox.tree import Usage, become_subreaper, sweep_orphans, tree_usage
@@ -37,7 +31,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "detection": ("Detection", "detect"),
-    "identity": ("acquire_identity", "acting_as", "drop_to", "harden_self", "reveal"),
+    "identity": ("acquire_identity", "acting_as", "drop_to", "harden_self"),
     "launch": ("Exit", "HandlerIdentity", "Launch", "Level", "Limits", "SandboxError"),
     "spawning": ("Sandboxed", "spawn"),
     "tree": ("Usage", "become_subreaper", "sweep_orphans", "tree_usage"),
@@ -70,7 +64,6 @@ __all__ = [
     "harden_self",
     "make_workspace",
     "open_inside",
-    "reveal",
     "spawn",
     "sweep_orphans",
     "tree_usage",

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,50 +102,3 @@ def acting_as(identity: HandlerIdentity | None, action: Callable[[], Result]) ->
     if errors:
         raise errors[0]
     return results[0]
-
-
-def reveal(paths: Iterable[Path]) -> bool:
-    """Make private paths (a Python below /root) reachable for the users we are about to become.
-
-    In a mount namespace of this process and its children: the closed folder above each path is
-    covered by an empty tmpfs, and the path alone is bound back into it. To be called as root before
-    `drop_to`; returns False when the kernel refuses (a container), where such paths stay closed.
-    """
-    hidden = [path for path in map(Path.resolve, paths) if _closed_parent(path) is not None]
-    if not hidden:
-        return True
-    try:
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_SLAVE)
-        while hidden:
-            parent = _closed_parent(hidden[0])
-            if parent is None:
-                hidden.pop(0)
-                continue
-            _uncover(parent, [path for path in hidden if path.is_relative_to(parent)])
-    except OSError:
-        return False
-    return True
-
-
-def _closed_parent(path: Path) -> Path | None:
-    """The outermost folder above `path` that others may not pass through."""
-    for parent in reversed(path.parents):
-        if not parent.stat().st_mode & 0o001:
-            return parent
-    return None
-
-
-def _uncover(folder: Path, kept: list[Path]) -> None:
-    """Cover `folder` with an empty one that holds nothing but the way to each of `kept`."""
-    handles = [os.open(path, 0o10000000) for path in kept]  # O_PATH: reachable once it is covered
-    kernel.mount("tmpfs", str(folder), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
-    for path, handle in zip(kept, handles, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.isdir(f"/proc/self/fd/{handle}"):
-            path.mkdir(exist_ok=True)
-        else:
-            path.touch()
-        flags = kernel.MS_BIND | kernel.MS_REC
-        kernel.mount(f"/proc/self/fd/{handle}", str(path), None, flags)
-        os.close(handle)

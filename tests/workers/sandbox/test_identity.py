@@ -20,9 +20,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be started as r
 
 PREAMBLE = (
     "import json, os, sys; from pathlib import Path; from workers.sandbox import *\n"
-    "from workers.sandbox.paths import ROOT; from workers.sandbox.identity import may_become_others\n"
-    "revealed = reveal([Path(sys.base_prefix), Path(sys.prefix), ROOT])\n"
-    "drop_to(65534, 65534)\n"
+    "from workers.sandbox.identity import may_become_others\n"
+    "from tests.workers.sandbox.dropping import drop_as_a_worker_does\n"
+    "drop_as_a_worker_does()\n"
 )
 
 
@@ -104,14 +104,12 @@ def test_no_two_workers_take_the_same_user(tmp_path: Path) -> None:
 
 
 @as_root
-def test_acting_as_another_changes_one_thread_only(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
-    acting_as(HandlerIdentity(61200, 61200), lambda: (tmp_path / "theirs").touch())
-    (tmp_path / "ours").touch()
-    assert (tmp_path / "theirs").stat().st_uid == 61200
-    assert (tmp_path / "ours").stat().st_uid == 0
+def test_acting_as_another_changes_one_thread_only(base: Path) -> None:
+    base.chmod(0o777)
+    acting_as(HandlerIdentity(61200, 61200), lambda: (base / "theirs").touch())
+    (base / "ours").touch()
+    assert (base / "theirs").stat().st_uid == 61200
+    assert (base / "ours").stat().st_uid == 0
 
 
 def test_an_error_in_the_action_reaches_the_caller() -> None:
