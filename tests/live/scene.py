@@ -43,21 +43,16 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 PATIENCE = 10.0
 
-# The flags with which `up` runs it; shorter pings and other limits only make tests short.
+# Served as `up` serves it; shorter pings and other limits only make tests short.
 SERVE = """
 import json, socket, sys, uvicorn
 from live import limits
-from live.protocol import SocketProtocol
-for name, value in json.loads(sys.argv[4]).items():
+from ops.up.serve import configuration
+for name, value in json.loads(sys.argv[3]).items():
     assert hasattr(limits, name)
     setattr(limits, name, value)
 listener = socket.socket(fileno=int(sys.argv[1]))
-uvicorn.Server(uvicorn.Config(
-    "config.asgi:application", log_config=None, access_log=False, server_header=False,
-    proxy_headers=False, lifespan="off", ws=SocketProtocol, ws_max_size=64 * 1024,
-    timeout_graceful_shutdown=3,
-    ws_ping_interval=float(sys.argv[2]), ws_ping_timeout=float(sys.argv[3]),
-)).run(sockets=[listener])
+uvicorn.Server(configuration(**json.loads(sys.argv[2]))).run(sockets=[listener])
 """
 
 
@@ -89,11 +84,11 @@ class Web:
 def web_process(
     folder: Path,
     *,
-    ping: tuple[float, float] = (20, 35),
+    pings: dict[str, float] | None = None,
     limits: dict[str, float] | None = None,
     **environment: str,
 ) -> Iterator[Web]:
-    """Run a web process on the test database, with other :mod:`live.limits` where given."""
+    """Run a web process on the test database, with other pings and :mod:`live.limits` where given."""
     listener = socket.create_server(("127.0.0.1", 0))
     log = folder / f"web-{listener.getsockname()[1]}.log"
     settings = connection.settings_dict
@@ -104,7 +99,7 @@ def web_process(
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", SERVE, str(listener.fileno())),
-                *(str(ping[0]), str(ping[1]), json.dumps(limits or {})),
+                *(json.dumps(pings or {}), json.dumps(limits or {})),
             ],
             env={
                 **os.environ,

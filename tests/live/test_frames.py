@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ops.up.serve import PING_SECONDS, PONG_SECONDS
 from tests.live.scene import Web, close_code, dial, hear, submitted, task_path, web_process
 from tests.tenants.callers import World
 
@@ -88,10 +89,15 @@ def test_a_hundred_messages_a_second_close(web: Web, path: str, token: str) -> N
 def test_a_client_that_answers_no_ping_is_closed(
     lasting_world: World, path: str, token: str, tmp_path: Path
 ) -> None:
-    with web_process(tmp_path, ping=(0.5, 0.5)) as web, deaf_client(web, path, token) as deaf:
-        deaf.settimeout(5)
+    pings = {"ping": 0.5, "pong": 0.5}
+    with web_process(tmp_path, pings=pings) as web, deaf_client(web, path, token) as deaf:
+        deaf.settimeout(10)
         while deaf.recv(4096):
             pass
+
+
+def test_without_a_pong_a_socket_is_closed_within_a_minute() -> None:
+    assert PING_SECONDS + PONG_SECONDS < 60
 
 
 @contextmanager

@@ -13,25 +13,38 @@ import sys
 
 import uvicorn
 
+from live.protocol import SocketProtocol
+
 # Open streams are ended after this many seconds when the process is asked to stop; clients come
 # back with the number of the last event that they saw.
 GRACEFUL_SECONDS = 3
+# A socket is pinged this often, and closed when no pong came for so long: a client that has gone
+# without a word is noticed within 55 s.
+PING_SECONDS = 20.0
+PONG_SECONDS = 35.0
 
 
-def main() -> None:
-    """Run until SIGTERM."""
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    config = uvicorn.Config(
+def configuration(*, ping: float = PING_SECONDS, pong: float = PONG_SECONDS) -> uvicorn.Config:
+    """Return how the web process serves; tests shorten the pings, in seconds."""
+    return uvicorn.Config(
         "config.asgi:application",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="off",
+        ws=SocketProtocol,
         ws_max_size=64 * 1024,
+        ws_ping_interval=ping,
+        ws_ping_timeout=pong,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    uvicorn.Server(configuration()).run(sockets=[listener])
 
 
 if __name__ == "__main__":
