@@ -14,11 +14,11 @@ FOR_TYPES := DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1 \
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint types ci lock bench clean
+.PHONY: help install up test lint types ci lock isolation-table bench clean
 .SILENT:
 
 help: ## list what can be made
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## make .venv and install the locked packages; instant when nothing changed
 	python=$$(for name in $(PYTHON) python3.11 python3 /usr/local/bin/python3.11 /usr/bin/python3.11; do \
@@ -30,8 +30,8 @@ install: ## make .venv and install the locked packages; instant when nothing cha
 up: install ## install, start the whole platform, run the welcome job, serve until Ctrl-C
 	exec $(BIN)/python manage.py up $(ARGS)
 
-test: install ## install, then run the whole test suite
-	exec $(BIN)/python -m pytest $(ARGS)
+test: install ## install, then run the whole test suite, the fast tests first
+	exec $(BIN)/python -m tests.stages $(ARGS)
 
 lint: install ## style, and who may import whom
 	$(BIN)/ruff check .
@@ -47,6 +47,9 @@ lock: install ## resolve pyproject.toml anew into requirements.txt
 	exec $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --no-emit-index-url --no-emit-find-links --quiet \
 	    --extra server --extra dev pyproject.toml -o requirements.txt
+
+isolation-table: install ## measure docs/isolation.md anew; needs root and Linux 6.12
+	exec $(BIN)/python -m tests.security.table
 
 bench: install ## run the benchmarks
 	set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)"; done

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+from tests.stages import BROWSER, PLATFORMS
 
 Eventually = Callable[..., None]
 
-SLOW_LAST = ("ops", "live", "security", "e2e", "chaos", "browser")
-"""Folders whose tests start servers or whole platforms, in the order in which they come last.
-
-The browser's come at the very end: Playwright leaves an event loop running in the main thread, and
-Django refuses its database there from then on."""
+SLOW_LAST = (*PLATFORMS, BROWSER)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first: whoever breaks something hears of it within a minute."""
+    """Run the fast tests first, and the browser's at the very end, also in one ordinary pytest."""
 
     def rank(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         return SLOW_LAST.index(folder) + 1 if folder in SLOW_LAST else 0
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_migrations_stored_is_there_in_every_test() -> None:
+    """A test with real transactions empties all tables; the rows of our migrations come back then."""
+    # Flushing sends the signal of migrating, with which Django brings its own rows back.
+    post_migrate.connect(_restore, dispatch_uid="rows of migrations")
+
+
+def _restore(sender: AppConfig, **_signal: object) -> None:
+    if sender.label == "tasks":
+        Leader = sender.get_model("Leader")
+        LimitsRevision = sender.get_model("LimitsRevision")
+        Leader.objects.get_or_create(
+            name="dispatcher", defaults={"renewed_at": datetime.fromtimestamp(0, UTC)}
+        )
+        LimitsRevision.objects.get_or_create(defaults={"revision": 1})
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""``make test``: the whole suite in three stages, the fast tests first.
+
+    python -m tests.stages [arguments for pytest]
+
+1. ``quick``: everything that needs no more than the database and the broker, in parallel by file.
+2. ``platforms``: what starts web servers or whole platforms. It mostly waits, so by file as well.
+3. ``browser``: alone and in one process. Playwright leaves an event loop running in the main thread,
+   and Django refuses its database there from then on.
+
+Every stage runs, whatever the earlier ones brought; the closing lines tell of each. The exit code is
+0 only when all passed. Arguments that name a file or a folder are run as one ordinary pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PLATFORMS = ("chaos", "e2e", "ops", "live", "security")
+BROWSER = "browser"
+# Every worker has two of the 16 databases of the test session's Valkey, and its controller too.
+MOST_WORKERS = 7
+NOTHING_SELECTED = 5
+INTERRUPTED = 2
+
+
+def stages() -> dict[str, list[str]]:
+    """Return pytest's arguments for each stage. Tests wait as much as they compute."""
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
+    parallel = [f"--numprocesses={workers}", "--dist=loadfile"]
+    slow = [f"tests/{folder}" for folder in (*PLATFORMS, BROWSER)]
+    return {
+        "quick": [*parallel, *(f"--ignore={path}" for path in slow)],
+        # In this order, long files first: nobody waits at the end for the one that came last.
+        "platforms": [*parallel, "--no-loadscope-reorder", *slow[:-1]],
+        "browser": slow[-1:],
+    }
+
+
+def run(arguments: Sequence[str]) -> tuple[int, str]:
+    """Run pytest and show what it says; return its exit code and its last line."""
+    # Unbuffered, so that its dots are seen when they are made.
+    command = [sys.executable, "-u", "-m", "pytest", *arguments]
+    if sys.stdout.isatty():
+        command.append("--color=yes")
+    said = b""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while piece := os.read(process.stdout.fileno(), 1 << 16):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            said = (said + piece)[-4096:]
+    lines = said.decode(errors="replace").strip().splitlines()
+    return process.returncode, lines[-1].strip(" =") if lines else ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stages; return the exit code for the whole."""
+    # What `-k` and `-m` take may look like anything, but hardly like a path that exists.
+    if any((ROOT / each.partition("::")[0]).exists() for each in arguments):
+        return run(arguments)[0]
+    began = time.monotonic()
+    codes: dict[str, int] = {}
+    closing = []
+    for stage, selection in stages().items():
+        print(f"test: {stage}", flush=True)
+        codes[stage], said = run([*selection, *arguments])
+        closing.append(f"test: {stage:<9} {said}")
+        if codes[stage] == INTERRUPTED:
+            break
+    print("\n" + "\n".join(closing))
+    failed = [stage for stage, code in codes.items() if code not in (0, NOTHING_SELECTED)]
+    seconds = time.monotonic() - began
+    if failed:
+        print(f"test: FAILED in {' and '.join(failed)} ({seconds:.0f} s); see above")
+        return codes[failed[0]]
+    if set(codes.values()) == {NOTHING_SELECTED}:
+        print("test: no test was selected")
+        return NOTHING_SELECTED
+    print(f"test: all passed in {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
