@@ -1,4 +1,4 @@
-"""What every test may use. Servers come from :mod:`tests.services`, whole platforms from tests/e2e."""
+"""What every test may use. :mod:`tests.services` starts servers, tests/e2e whole platforms."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import pytest
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-from tests.stages import BROWSER, PLATFORMS
+from tests.e2e.platforms import platform
+from tests.e2e.work import work
+from tests.stages import ALONE, PLATFORMS
+
+__all__ = ["platform", "work"]
 
 Eventually = Callable[..., None]
 
-SLOW_LAST = (*PLATFORMS, BROWSER)
+SLOW_LAST = (*PLATFORMS, *ALONE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,9 @@
 
 1. ``quick``: everything that needs no more than the database and the broker, in parallel by file.
 2. ``platforms``: what starts web servers or whole platforms. It mostly waits, so by file as well.
-3. ``browser``: alone and in one process. Playwright leaves an event loop running in the main thread,
-   and Django refuses its database there from then on.
+3. ``alone``: promises about seconds, which are measured when nothing else runs, and the browser's,
+   which come last in a process of their own: Playwright leaves an event loop running in the main
+   thread, and Django refuses its database there from then on.
 
 Every stage runs, whatever the earlier ones brought; the closing lines tell of each. The exit code is
 0 only when all passed. Arguments that name a file or a folder are run as one ordinary pytest.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORMS = ("chaos", "e2e", "ops", "live", "security")
-BROWSER = "browser"
+ALONE = ("pace", "browser")
 # Every worker has two of the 16 databases of the test session's Valkey, and its controller too.
 MOST_WORKERS = 7
 NOTHING_SELECTED = 5
@@ -33,12 +34,12 @@ def stages() -> dict[str, list[str]]:
     """Return pytest's arguments for each stage. Tests wait as much as they compute."""
     workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
     parallel = [f"--numprocesses={workers}", "--dist=loadfile"]
-    slow = [f"tests/{folder}" for folder in (*PLATFORMS, BROWSER)]
+    slow = [f"tests/{folder}" for folder in (*PLATFORMS, *ALONE)]
     return {
         "quick": [*parallel, *(f"--ignore={path}" for path in slow)],
         # In this order, long files first: nobody waits at the end for the one that came last.
-        "platforms": [*parallel, "--no-loadscope-reorder", *slow[:-1]],
-        "browser": slow[-1:],
+        "platforms": [*parallel, "--no-loadscope-reorder", *slow[: len(PLATFORMS)]],
+        "alone": slow[len(PLATFORMS) :],
     }
 
 

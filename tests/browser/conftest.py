@@ -11,10 +11,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import platform
 from tests.e2e.platforms import Platform
-
-__all__ = ["platform"]
 
 CHROMIUM = shutil.which("chromium")
 Submit = Callable[..., str]

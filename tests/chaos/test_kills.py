@@ -37,11 +37,6 @@ def platform() -> Iterator[Platform]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def work(platform: Platform) -> Work:
-    return Work(platform)
-
-
 def submit_through_outages(work: Work, key: str, **body: object) -> Json:
     """Submit until it is accepted, with one Idempotency-Key, as a careful client does."""
     deadline = time.monotonic() + 60

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.command import COMMAND, environment, printing
 from tests.e2e.platforms import Platform
 
-COMMAND = str(Path(sys.executable).parent / "switchyard")
-LINES_EVERY = 0.1
+__all__ = ["environment"]
 
 Switchyard = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def environment(platform: Platform, tmp_path: Path) -> dict[str, str]:
-    """What the command sees: the platform by environment, as in CI."""
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "SWITCHYARD_URL": platform.url,
-        "SWITCHYARD_TOKEN": str(platform.credentials["token"]),
-        "SWITCHYARD_TENANT": platform.tenant,
-    }
 
 
 @pytest.fixture
@@ -49,30 +34,6 @@ def switchyard(environment: dict[str, str], tmp_path: Path) -> Switchyard:
         )
 
     return run
-
-
-def printing(count: int) -> str:
-    """A shell script that prints the time with each line, so that delays can be measured."""
-    return (
-        f"i=0; while [ $i -lt {count} ]; do echo $i $(date +%s.%N); "
-        f"i=$((i+1)); sleep {LINES_EVERY}; done"
-    )
-
-
-def test_lines_arrive_within_half_a_second_of_being_flushed(environment: dict[str, str]) -> None:
-    argv = ("run", "shell.command", "--queue", "critical", "--follow", "--", "sh", "-c", printing(40))
-    with subprocess.Popen(
-        [COMMAND, *argv],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        delays = [time.time() - float(line.split()[1]) for line in process.stdout]
-    assert process.returncode == 0
-    assert len(delays) == 40
-    assert max(delays) < 0.5, sorted(delays)[-5:]
 
 
 def test_a_restart_of_web_in_the_middle_loses_and_repeats_no_line(

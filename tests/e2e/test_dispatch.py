@@ -78,19 +78,6 @@ def test_a_queued_limit_refuses_with_its_name_and_a_time(work: Work, limited: Li
     assert work.end_of(work.submit(params={}))["status"] == "completed"
 
 
-def test_critical_work_starts_within_two_seconds_beside_full_batch_workers(work: Work) -> None:
-    batch = [work.submit(queue="batch", params={"seconds": 20}) for _ in range(2)]
-    for task in batch:
-        work.until(task, "running")
-    task = work.submit(queue="critical", params={})
-    began = time.monotonic()
-    work.until(task, "running", "completed")
-    assert time.monotonic() - began < 2
-    for each in batch:
-        work.post(f"tasks/{each['id']}/cancel")
-        work.end_of(each)
-
-
 def test_a_child_runs_after_its_parent(work: Work) -> None:
     parent = work.submit(params={"seconds": 0.5})
     child = work.submit(params={}, depends_on=[parent["id"]])

@@ -86,11 +86,6 @@ def platform(broker: RabbitMQ) -> Iterator[Platform]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def work(platform: Platform) -> Work:
-    return Work(platform)
-
-
 def ran_once(work: Work, task: Json, *, seconds: float = 60) -> None:
     """Assert that a task with the output ``once`` was run by one run, and to its end."""
     done = work.end_of(task, seconds=seconds)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.e2e.platforms import Platform
 
@@ -115,3 +116,9 @@ class Work:
         for run in now["runs"]:
             assert run["status"] != "running"
             assert run["started_at"] <= run["finished_at"]
+
+
+@pytest.fixture
+def work(platform: Platform) -> Work:
+    """A client of the platform's first tenant; the platform is the session's, or a module's own."""
+    return Work(platform)
