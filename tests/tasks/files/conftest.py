@@ -7,16 +7,6 @@ from pathlib import Path
 import pytest
 from django.core.files.storage import FileSystemStorage, storages
 
-from tests.tasks.api.conftest import (
-    acme,
-    lasting_world,
-    the_trail_may_be_emptied_between_tests,
-    world,
-)
-from tests.tasks.conftest import tenant
-
-__all__ = ["acme", "lasting_world", "tenant", "the_trail_may_be_emptied_between_tests", "world"]
-
 
 @pytest.fixture(autouse=True)
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
