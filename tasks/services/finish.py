@@ -10,12 +10,12 @@ from django.db import connection, transaction
 
 from tasks.announce import announce_on_commit
 from tasks.errors import Fenced
-from tasks.models import Run, Task
+from tasks.models import Task
 from tasks.outcomes import MESSAGE_LIMIT, Decision, Outcome, TaskFacts, decide
 from tasks.services.append import storable_json, storable_text
 from tasks.services.ready import join_line
+from tasks.services.refuse import late_write_refused
 from tasks.services.release import release_children
-from tasks.services.transitions import lock_task, note
 from tasks.states import TERMINAL, Status
 from tasks.wakeup import wake_on_commit
 
@@ -100,21 +100,8 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
         with transaction.atomic():
             return _finish(task_id, epoch, outcome)
     except Fenced:
-        record_refusal(task_id, epoch, outcome)
+        late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
         raise
-
-
-def record_refusal(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> None:
-    """Write down that a late attempt tried to end somebody else's run."""
-    with transaction.atomic():
-        task = lock_task(task_id)
-        late = Run.objects.filter(task=task, epoch=epoch).first()
-        note(
-            task,
-            "error",
-            {"refused": f"late end ({outcome.status}) of an attempt that had lost its lease"},
-            run=late.attempt if late else None,
-        )
 
 
 def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:

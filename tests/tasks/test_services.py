@@ -80,7 +80,7 @@ def test_a_late_attempt_can_record_nothing_and_its_try_is_written_down(tenant: T
     assert fresh(task).status == "running"
     assert fresh(task).result is None
     refusal = Event.objects.filter(task_id=task.pk, kind="error").get()
-    assert "late end" in refusal.data["refused"]
+    assert "its end" in refusal.data["refused"]
     finish(task.pk, new.epoch, Outcome(RunStatus.COMPLETED, result={"by": "heir"}))
     assert fresh(task).result == {"by": "heir"}
 

@@ -33,6 +33,10 @@ from workers.dispatcher.reaper import reap_runs, release_due, ring_again
 POLL_SECONDS = 0.5
 """How long a lost wake-up can delay a task."""
 
+AFTER_OUTAGE_SECONDS = 5.0
+"""How long after the database is back runs with an ended lease are left alone: supervisors whose
+handlers have ended meanwhile still bring their results, and none could renew before."""
+
 SCAN_SHARE = 0.05
 """At most this share of the time goes into looking through all lanes for what no wake-up told."""
 
@@ -60,6 +64,7 @@ class Dispatcher:
         self._leadership = Leadership(store.NAME)
         self._publisher = Publisher()
         self._stopping = False
+        self._reap_from = 0.0
         self._reset()
 
     def run(self) -> None:
@@ -74,6 +79,7 @@ class Dispatcher:
                 # The database is away or has restarted: nothing in memory can be trusted then.
                 log.warning("database_unreachable", error=str(error))
                 self._leadership.epoch = None
+                self._reap_from = time.monotonic() + AFTER_OUTAGE_SECONDS
                 connection.close()
                 time.sleep(0.5)
         self._resign()
@@ -145,7 +151,8 @@ class Dispatcher:
         if self._every("time", 0.25):
             release_due()
         if self._every("reap", 1.0):
-            reap_runs()
+            if time.monotonic() >= self._reap_from:
+                reap_runs()
             ring_again(leader, self._publisher)
 
     def _look(self, woken: set[str]) -> None:

@@ -15,6 +15,7 @@ workspace wiped. Each has a fault point.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -48,6 +49,7 @@ def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = Non
 
     place = place or Place.here()
     fault_points.reach("before_claim")
+    claimed_at = time.monotonic()
     claimed = claim(
         uuid.UUID(task_id),
         epoch,
@@ -68,4 +70,4 @@ def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = Non
         attempt=claimed.attempt,
         request_id=claimed.request_id,
     ):
-        guard(claimed, place)
+        guard(claimed, place, claimed_at=claimed_at)

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from tasks import fault_points
 from tasks.errors import Fenced
@@ -19,6 +19,7 @@ from tasks.outcomes import Outcome
 from tasks.schemas import BadParams, check_params
 from tasks.services.claim import Claimed
 from tasks.services.finish import finish
+from tasks.services.refuse import late_write_refused
 from tasks.states import RunStatus
 from workers.handlers.checkout import CheckoutStep, SourceRefused, checkout_steps
 from workers.sandbox import (
@@ -33,6 +34,7 @@ from workers.sandbox import (
     wipe_workspace,
 )
 from workers.supervisor.files import InputUnavailable, place_inputs, store_artifacts
+from workers.supervisor.lease import LeaseLost, LeaseWatch
 from workers.supervisor.limits import effective_limits, output_cap
 from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
@@ -41,21 +43,31 @@ from workers.supervisor.verdict import SHELL, Heard, verdict
 from workers.supervisor.watch import Watch, sigterm_noticed
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST_PAUSE_SECONDS = 0.5
+"""Between two tries: shorter than the reaper's patience after an outage (see dispatcher.loop)."""
+
 FINISH_PATIENCE_SECONDS = 600
 """How long the end of a run is tried to be written while the database is away."""
 
 log = structlog.get_logger(__name__)
 
 
-def guard(claimed: Claimed, place: Place) -> None:
-    """Run a claimed task's handler and write how it ended."""
-    run = _Run(claimed, place)
+def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
+    """Run a claimed task's handler and write how it ended.
+
+    ``claimed_at`` is the moment (monotonic) before the claim was asked for: the lease began then.
+    """
+    lease = LeaseWatch(settings.SWITCHYARD.lease, since=claimed_at)
+    run = _Run(claimed, place, lease)
     with sigterm_noticed():
         try:
             outcome = run.execute()
-        except Fenced:
-            log.warning("run_fenced")
+        except (Fenced, LeaseLost) as late:
+            log.warning("run_fenced", why=type(late).__name__)
+            _tell_late(claimed)
             outcome = None
+        finally:
+            lease.stop()
         try:
             if outcome is not None:
                 fault_points.reach("before_finish")
@@ -68,9 +80,10 @@ def guard(claimed: Claimed, place: Place) -> None:
 class _Run:
     """One run while it lasts."""
 
-    def __init__(self, claimed: Claimed, place: Place) -> None:
+    def __init__(self, claimed: Claimed, place: Place, lease: LeaseWatch) -> None:
         self.claimed = claimed
         self.place = place
+        self.lease = lease
         self.began = time.monotonic()
         self.limits = effective_limits(claimed.limits, claimed.time_limit)
         self.output = Output(cap=output_cap(claimed.limits), steered=claimed.steering)
@@ -87,6 +100,7 @@ class _Run:
 
         Raises:
             Fenced: another attempt has taken over; there is nothing to write.
+            LeaseLost: the lease could not be kept; there is nothing to write.
         """
         become_subreaper()
         try:
@@ -162,6 +176,7 @@ class _Run:
                 heard,
                 clock=self.clock,
                 meter=meter,
+                lease=self.lease,
                 deadline=self._deadline(),
                 stdout="system" if source else "stdout",
                 stderr="system" if source else "stderr",
@@ -249,6 +264,14 @@ class _Run:
         )
 
 
+def _tell_late(claimed: Claimed) -> None:
+    """Leave a note of a write that was refused; a lease that is only about to end needs none."""
+    try:
+        late_write_refused(claimed.task_id, claimed.epoch, what="output")
+    except DatabaseError as error:
+        log.warning("refusal_not_recorded", error=str(error))
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error, or what caused it, is that nothing more fits on the disk."""
     told: BaseException | None = error
@@ -279,7 +302,7 @@ def _finish(claimed: Claimed, outcome: Outcome) -> None:
             log.warning("end_not_written_yet", error=str(error))
             connection.close()
             time.sleep(pause)
-            pause = min(2.0, pause * 2)
+            pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
         else:
             fault_points.reach("after_finalise")
             log.info("run_ended", run=outcome.status, task_status=status)

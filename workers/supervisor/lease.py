@@ -17,41 +17,68 @@ import structlog
 MARGIN_SHARE = 0.2
 """Of the lease: the tree is killed this much before its end."""
 
+SHORTEST_LOOK_SECONDS = 0.02
+LAST_WORDS_SECONDS = 5.0
+"""After the kill the main thread may still write down that it came too late; then the process ends."""
+
 EXIT_CODE = 75
 log = structlog.get_logger(__name__)
 
 
-class LeaseWatch:
-    """Calls ``kill`` and ends the process if :meth:`renewed` is not called in time.
+class LeaseLost(Exception):
+    """The lease was not renewed in time: the handler's tree is dead, and there is nothing to write."""
 
-    ``seconds`` is the lease; it counts from the moment before the renewal was asked for, because
-    the database may have answered long before we heard of it.
+
+class LeaseWatch:
+    """Kills what it was told to kill, and ends the process, if :meth:`renewed` is not called in time.
+
+    ``seconds`` is the lease; it counts from ``since``, the moment (monotonic) before the claim or the
+    renewal was asked for, because the database may have answered long before we heard of it.
     """
 
-    def __init__(self, seconds: float, kill: Callable[[], object]) -> None:
+    def __init__(self, seconds: float, *, since: float) -> None:
         self._seconds = seconds * (1 - MARGIN_SHARE)
-        self._kill = kill
-        self._deadline = time.monotonic() + self._seconds
+        self.renewed_at = since
+        self._kill: Callable[[], object] | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
-        self._thread.start()
+        self.lost = False
+        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+
+    def guard(self, kill: Callable[[], object] | None) -> None:
+        """Say how to kill what runs under this lease now; None when nothing does.
+
+        While nothing runs, a lease that ends hurts nobody: an end may still be written, however late,
+        and is refused if somebody else has the task by then.
+
+        Raises:
+            LeaseLost: something was started although the lease is over.
+        """
+        self._kill = kill
+        if kill is not None and self._left() <= 0:
+            raise LeaseLost
 
     def renewed(self, asked_at: float) -> None:
         """Note a renewal that was asked for at ``asked_at`` (monotonic)."""
-        self._deadline = asked_at + self._seconds
+        self.renewed_at = asked_at
 
-    @property
-    def left(self) -> float:
-        """Return the seconds until the tree is killed."""
-        return self._deadline - time.monotonic()
+    def check(self) -> None:
+        """Raise LeaseLost once the lease could not be kept."""
+        if self.lost:
+            raise LeaseLost
 
     def stop(self) -> None:
-        """The handler has ended: there is nothing left to kill."""
+        """The run is over."""
         self._over.set()
 
     def _watch(self) -> None:
-        while not self._over.wait(max(0.05, min(self.left, 1.0))):
-            if self.left <= 0:
-                log.error("lease_not_renewed", action="killing the handler")
-                self._kill()
-                os._exit(EXIT_CODE)
+        while not self._over.wait(max(SHORTEST_LOOK_SECONDS, min(self._left(), 1.0))):
+            if self._left() > 0 or self._kill is None:
+                continue
+            self.lost = True
+            log.error("lease_not_renewed", action="killing the handler")
+            self._kill()
+            time.sleep(LAST_WORDS_SECONDS)
+            os._exit(EXIT_CODE)
+
+    def _left(self) -> float:
+        return self.renewed_at + self._seconds - time.monotonic()

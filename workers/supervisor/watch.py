@@ -43,8 +43,14 @@ READ_BYTES = 64 * 1024
 FLUSH_SECONDS = 0.1
 """Output is stored at once after a pause, and at most this late while it keeps coming."""
 
+FINAL_PATIENCE_SECONDS = 600
+"""How long a run's last words are tried to be stored while the database is away."""
+
 ASK_SECONDS = 0.5
 """How often the supervisor looks whether a cancel was asked for."""
+
+BATCH_BYTES = 512 * 1024
+"""With this much output it is stored before more is read: one transaction must not outlast a renewal."""
 
 PENDING_CAP = 4 * 1024 * 1024
 """With this much output not stored yet (the database is away), the handler's pipes are left full."""
@@ -96,6 +102,7 @@ class Watch:
         *,
         clock: Callable[[], datetime],
         meter: Meter,
+        lease: LeaseWatch,
         deadline: float | None,
         stdout: str,
         stderr: str,
@@ -118,10 +125,11 @@ class Watch:
         self.cancel_asked = False
         now = time.monotonic()
         self._next = {
-            "renew": now + settings.SWITCHYARD.heartbeat,
+            "renew": lease.renewed_at + settings.SWITCHYARD.heartbeat,
             "ask": now + ASK_SECONDS,
         }
-        self._lease = LeaseWatch(settings.SWITCHYARD.lease, sandboxed.kill)
+        self._lease = lease
+        lease.guard(sandboxed.kill)
         self._selector = selectors.DefaultSelector()
         self._open = {sandboxed.stdout, sandboxed.stderr, sandboxed.messages}
         for descriptor in (*self._open, sandboxed.pidfd):
@@ -132,19 +140,24 @@ class Watch:
 
         Raises:
             Fenced: another attempt has taken over; the tree is dead.
+            LeaseLost: the lease was not renewed in time; the tree is dead.
         """
         try:
             while not self._round():
-                pass
+                self._lease.check()
+            self._lease.check()
             end = self._sandboxed.wait(timeout=30)
+            self._lease.guard(None)
             self._drain()
+            if end.signal is None and self._heard.stopped_for is None:
+                self._hear_the_last()
             self._tell(self._output.close(self._clock()))
             self._flush(final=True)
         except Fenced:
             self._sandboxed.kill()
             raise
         finally:
-            self._lease.stop()
+            self._lease.guard(None)
             self._selector.close()
         return end
 
@@ -214,6 +227,13 @@ class Watch:
             if isinstance(message, Result | Error):
                 self._expect_the_end()
 
+    def _hear_the_last(self) -> None:
+        """A handler that left by itself has sent whole messages only."""
+        try:
+            self._decoder.close()
+        except ProtocolError as error:
+            self._heard.stopped_for, self._heard.stop_detail = "protocol", str(error)
+
     def _expect_the_end(self) -> None:
         """The handler has told its end and runs its clean-ups: they have the grace, and no more."""
         until = time.monotonic() + settings.SWITCHYARD.cancel_grace
@@ -255,8 +275,9 @@ class Watch:
         """Store what has come in; while the database is away, keep it and try again later."""
         if not (self._said or self._output.pending_bytes):
             return
-        now = time.monotonic()
-        if not final and now < self._flushed_at + FLUSH_SECONDS:
+        began = time.monotonic()
+        full = self._output.pending_bytes >= BATCH_BYTES and not self._database_down
+        if not (final or full) and began < self._flushed_at + FLUSH_SECONDS:
             return
         lines = self._output.take()
         self._said.extend(lines)
@@ -267,8 +288,10 @@ class Watch:
                 self._database_down = False
             except (OperationalError, InterfaceError) as error:
                 self._lost_database(error)
-                if not final or self._lease.left < 0:
+                if not final:
                     break
+                if time.monotonic() > began + FINAL_PATIENCE_SECONDS:
+                    raise
                 time.sleep(0.2)
         self._flushed_at = time.monotonic()
 

@@ -13,23 +13,27 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from psycopg import sql
 
 from ops.supervision.processes import descendants
 from switchyard.handler import declared
 from switchyard.specification import specify
 from tasks.models import Event, Inflight, LogChunk, Ready, Run, Task
+from tasks.services.lose import Expired, lose
 from tasks.services.workers import task_types_publish
 from tenants.models import Tenant
 from tests.conftest import Eventually
 from tests.tasks.api.work import TOKEN, WORKER, dispatched, start_platform, submitted
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
-from workers import supervisor
+from workers import supervisor, worker_steps
 from workers.publishing import described_types
 from workers.sandbox import Level, detect, paths
 from workers.supervisor.place import Place, workspace_root
@@ -40,6 +44,7 @@ HERE = Path(__file__).parent
 HANDLERS = HERE / "handlers"
 AVAILABLE = detect()
 PR_SET_PDEATHSIG = 1
+SIGNALS_NOT_RESTORED = 71
 
 
 @pytest.fixture(params=list(Level))
@@ -158,6 +163,33 @@ class Bench:
             self.eventually(lambda: self._has_run(guarded) and len(guarded.tree()) > 1, seconds=20)
         return guarded
 
+    def expire(self, guarded: Guarded) -> Task:
+        """Wait until the lease of a run has ended, reap it, and return its task."""
+        self.eventually(lambda: lose(Expired(guarded.task_id, guarded.epoch)) is not None)
+        return guarded.task
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """Let nobody but this test reach the database: open connections are cut, new ones refused."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_database(), pg_backend_pid()")
+            name, own = cursor.fetchone()
+        # A database cannot be closed from within.
+        beside = {**connection.get_connection_params(), "dbname": "postgres"}
+        beside = {key: beside[key] for key in ("host", "port", "user", "password", "dbname")}
+        with psycopg.connect(**beside, autocommit=True) as outside:
+            allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format
+            outside.execute(allow(sql.Identifier(name), sql.Literal(False)))
+            outside.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = %s AND pid <> %s",
+                [name, own],
+            )
+            try:
+                yield
+            finally:
+                outside.execute(allow(sql.Identifier(name), sql.Literal(True)))
+
     def nothing_is_left(self, guarded: Guarded) -> None:
         """Assert that slot and workspace of an ended run are free."""
         assert not Inflight.objects.filter(pk=guarded.task_id, epoch=guarded.epoch).exists()
@@ -179,8 +211,9 @@ def _supervise(task: Task, row: Inflight, level: Level, journal: Path, parent: i
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         if os.getppid() == parent:
             place = Place(WORKER, task.queue, "m1", os.getpid(), level)
+            before = signal.getsignal(signal.SIGTERM)
             supervisor.supervise(str(task.pk), row.epoch, TOKEN, place=place)
-            code = 0
+            code = 0 if signal.getsignal(signal.SIGTERM) is before else SIGNALS_NOT_RESTORED
     except BaseException:
         os.write(2, traceback.format_exc().encode())
     finally:
@@ -209,6 +242,13 @@ def tenant(transactional_db: None) -> Tenant:
     task_types_publish(types)
     start_platform()
     return Tenant.objects.create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def draining() -> Iterator[None]:
+    """For tests that let this worker drain: it does not any more at their end."""
+    yield
+    worker_steps.forget_drain()
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""A handler that dies, talks nonsense or never stops talking fails; its supervisor does not."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workers.supervisor.conftest import Bench
+from workers.sandbox import Level
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("how", "signal", "code"), [("segfault", "SIGSEGV", 139), ("kill", "SIGKILL", 137)]
+)
+def test_a_handler_that_dies_of_a_signal_has_failed_and_is_not_lost(
+    level: Level, bench: Bench, how: str, signal: str, code: int
+) -> None:
+    guarded = bench.start(level, "tidy.die", params={"how": how})
+    assert guarded.wait() == 0, guarded.said()
+    task, run = guarded.task, guarded.run
+    assert (task.status, task.status_reason, task.losses) == ("failed", "signal", 0)
+    assert (run.status, run.signal, run.exit_code) == ("failed", signal, code)
+    assert signal in (run.error or {})["message"]
+    bench.nothing_is_left(guarded)
+
+
+def test_a_handler_that_leaves_without_a_word_tells_its_exit_code(bench: Bench) -> None:
+    guarded = bench.start(type="tidy.die", params={"how": "exit"}, max_retries=0)
+    assert guarded.wait() == 0, guarded.said()
+    assert (guarded.run.error or {})["code"] == "exit_code"
+    assert guarded.run.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "no json\n",
+        "[]\n",
+        '{"op": "unknown"}\n',
+        '{"op": "progress", "percent": 1e400}\n',
+        '{"op": "result", "data": 7}\n',
+        "x" * (2 * MIB),
+    ],
+)
+def test_what_is_no_message_ends_the_run(bench: Bench, garbage: str) -> None:
+    guarded = bench.start(type="tidy.garbage", params={"bytes": garbage})
+    assert guarded.wait() == 0, guarded.said()
+    assert (guarded.task.status, guarded.task.status_reason) == ("failed", "protocol")
+    bench.nothing_is_left(guarded)
+
+
+def test_half_a_message_at_the_end_is_none(bench: Bench) -> None:
+    params = {"bytes": '{"op": "progress", "per', "leave": True}
+    guarded = bench.start(type="tidy.garbage", params=params)
+    assert guarded.wait() == 0, guarded.said()
+    assert guarded.task.status_reason == "protocol"
+
+
+def test_a_gigabyte_without_a_line_end_is_cut_and_costs_the_supervisor_no_memory(bench: Bench) -> None:
+    script = "sleep 0.3; head -c 1G /dev/zero; exit 4"
+    guarded = bench.until_it_runs(bench.shell(Level.PROCESS, script, limits={"output_mb": 2}))
+    before = _peak(guarded.pid)
+    peak = before
+    while not guarded.ended():
+        peak = max(peak, _peak(guarded.pid))
+        time.sleep(0.02)
+    assert guarded.run.exit_code == 4
+    assert guarded.run.log_truncated
+    assert sum(len(text) for text in guarded.texts("stdout")) <= 2 * MIB
+    assert peak - before < 48 * MIB
+
+
+def _peak(pid: int) -> int:
+    """The most resident bytes a process ever had; 0 when it is gone."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
