@@ -33,7 +33,7 @@ from workers.sandbox import (
     spawn,
     wipe_workspace,
 )
-from workers.supervisor.files import InputUnavailable, place_inputs, store_artifacts
+from workers.supervisor.files import Claim, InputUnavailable, place_inputs, store_artifacts
 from workers.supervisor.lease import LeaseLost, LeaseWatch
 from workers.supervisor.limits import effective_limits, output_cap
 from workers.supervisor.meter import Meter
@@ -167,6 +167,7 @@ class _Run:
     def _launch(self, launch: Launch, *, source: bool) -> Outcome | None:
         """Start a sandbox, watch it to its end, and return the outcome; None: go on."""
         heard = Heard(checkpointed=self.claimed.checkpoint is not None)
+        self._keep_claim()
         with spawn(launch) as sandboxed:
             meter = Meter(sandboxed, self.limits, launch.workspace, self.identity)
             watch = Watch(
@@ -206,6 +207,13 @@ class _Run:
             cpu_seconds=max(end.cpu_seconds, meter.cpu_seconds),
             max_rss_bytes=max(end.max_rss_bytes, meter.peak_rss_bytes),
         )
+
+    def _keep_claim(self) -> None:
+        """Renew the claim before something is started, if that is due: files may have taken long."""
+        asked_at = time.monotonic()
+        if asked_at >= self.lease.renewed_at + settings.SWITCHYARD.heartbeat:
+            Claim(self.claimed).keep(now=True)
+            self.lease.renewed(asked_at)
 
     def _ended(self, outcome: Outcome, **changes: Any) -> Outcome:
         return replace(
