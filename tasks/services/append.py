@@ -17,13 +17,21 @@ from tasks.errors import Fenced
 # The task's row gives the numbers and is the fence at once: an attempt that is not the newest, or
 # no longer runs, finds no row here, so nothing of it is stored.
 TAKE_NUMBERS = """
-UPDATE task
-   SET last_seq = last_seq + %(count)s,
-       progress_percent = coalesce(%(percent)s, progress_percent),
-       progress_step = coalesce(%(step)s, progress_step),
-       checkpoint = coalesce(%(checkpoint)s::jsonb, checkpoint)
- WHERE id = %(task)s AND epoch = %(epoch)s AND status = 'running'
-RETURNING last_seq, tenant_id, attempt
+WITH numbered AS (
+  UPDATE task
+     SET last_seq = last_seq + %(count)s,
+         progress_percent = coalesce(%(percent)s, progress_percent),
+         progress_step = coalesce(%(step)s, progress_step),
+         checkpoint = coalesce(%(checkpoint)s::jsonb, checkpoint)
+   WHERE id = %(task)s AND epoch = %(epoch)s AND status = 'running'
+  RETURNING id, epoch, last_seq, tenant_id, attempt
+), counted AS (
+  UPDATE run r
+     SET log_bytes = r.log_bytes + %(bytes)s, log_lines = r.log_lines + %(lines)s
+    FROM numbered
+   WHERE r.task_id = numbered.id AND r.epoch = numbered.epoch AND %(lines)s > 0
+)
+SELECT last_seq, tenant_id, attempt FROM numbered
 """
 
 ADD_EVENTS = """
@@ -78,6 +86,7 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
     """
     progress = next((item for item in reversed(said) if isinstance(item, Progress)), None)
     checkpoint = next((item for item in reversed(said) if isinstance(item, Checkpoint)), None)
+    chunks = [item for item in said if isinstance(item, Lines)]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             TAKE_NUMBERS,
@@ -86,6 +95,8 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
                 "percent": progress.percent if progress else None,
                 "step": progress.step if progress else None,
                 "checkpoint": storable_json(checkpoint.data) if checkpoint else None,
+                "lines": sum(len(chunk.lines) for chunk in chunks),
+                "bytes": sum(len(line.encode()) + 1 for chunk in chunks for line in chunk.lines),
                 "task": task_id,
                 "epoch": epoch,
             },

@@ -54,7 +54,7 @@ SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.par
        s.time_limit, s.limits, s.inputs, s.secrets, s.checkpoint, s.request_id,
        clock_timestamp() AS started_at,
        tenant.slug AS tenant, ty.handler, ty.steering, ty.params_schema, ty.network AS type_network,
-       tenant.network_permitted AS tenant_network
+       ty.on_shutdown, tenant.network_permitted AS tenant_network
   FROM started s
   JOIN tenants_tenant tenant ON tenant.id = s.tenant_id
   JOIN task_type ty ON ty.name = s.type
@@ -95,6 +95,7 @@ class Claimed:
     steering: bool
     params_schema: dict[str, Any]
     type_network: bool
+    on_shutdown: str
     tenant_network: bool
     started_at: datetime
 

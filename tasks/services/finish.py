@@ -149,6 +149,8 @@ def _end(
         "error": error,
         "counts": list(decision.counts),
     }
+    if decision.status is Status.DROPPED:
+        facts["started"] = True
     values = {
         "task": task_id,
         "epoch": epoch,

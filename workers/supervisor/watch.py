@@ -354,11 +354,21 @@ class Watch:
             self._deadline = None
             self._stop("time", "time limit")
         began = stop_began()
-        if began is not None and now - began >= settings.SWITCHYARD.drain:
+        if began is not None and now - began >= self._drain_seconds():
             self._stop("stop", "the worker stops")
         passed = self._meter.passed(now)
         if passed is not None:
             self._stop(*passed, now=True)
+
+    def _drain_seconds(self) -> float:
+        """How long the run goes on after its worker was told to stop.
+
+        One that loses nothing by it is interrupted after the drain; one that would have failed for it
+        is left to finish for as long again as cleaning up may take.
+        """
+        drain, grace = settings.SWITCHYARD.drain, settings.SWITCHYARD.cancel_grace
+        harmless = self._claimed.idempotent or self._heard.checkpointed
+        return drain if harmless or self._claimed.on_shutdown == "drop" else drain + grace
 
     def _stop(self, why: str, detail: str, *, now: bool = False) -> None:
         """Ask the handler to end, and kill its tree after the grace; ``now`` leaves the grace out."""

@@ -59,7 +59,7 @@ class Manager:
         self.folder = folder
         self.logs = logs
         self.directory = directory
-        self.stop_seconds = drain + cancel_grace + STOP_MARGIN
+        self.stop_seconds = drain + 2 * cancel_grace + STOP_MARGIN
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""

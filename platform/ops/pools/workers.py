@@ -13,7 +13,8 @@ from ops.supervision.programs import Program, Watched
 
 # More slots than this share one event loop badly; a pool grows by whole processes instead.
 SLOTS_PER_WORKER = 8
-# After the drain a run is interrupted and may clean up for the grace; then its end is written.
+# After the drain, or a grace later where that would make it fail, a run is interrupted and may clean
+# up for the grace; then its end is written.
 STOP_MARGIN = 10.0
 WARM_UP = 30.0
 ID_VARIABLE = "SWITCHYARD_WORKER_ID"
