@@ -32,6 +32,7 @@ SHORT_TIMES = {
     "SWITCHYARD_DISPATCH_TIMEOUT": "5",
     "SWITCHYARD_CANCEL_GRACE": "2",
     "SWITCHYARD_DRAIN": "5",
+    "SWITCHYARD_UPLOAD_TIMEOUT": "15",
     "SWITCHYARD_TEST_TASK_TYPES": "1",
 }
 # How each component's command line is recognised.
