@@ -8,6 +8,7 @@ requests, to go away and come back on the same port. What the platform itself do
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket
 import threading
@@ -41,6 +42,7 @@ class ContractServer:
         self.bodies: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.uploads: dict[str, bytes] = {}
+        self.artifacts: dict[str, tuple[str, bytes]] = {}
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
         self.on_submit: Callable[[str], None] | None = None
         self.on_cancel: Callable[[str], None] | None = None
@@ -277,6 +279,22 @@ class ContractServer:
         elif verb.startswith("inputs/") and method == "PUT":
             self.uploads[verb.removeprefix("inputs/")] = body
             await answer(send, 204, {}, None)
+        elif verb == "artifacts":
+            listed = [
+                {
+                    "id": key,
+                    "name": path,
+                    "run": 1,
+                    "size": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+                for key, (path, data) in self.artifacts.items()
+            ]
+            await answer(send, 200, {}, page(listed))
+        elif verb.startswith("artifacts/"):
+            _, data = self.artifacts[verb.removeprefix("artifacts/")]
+            await start(send, 200, {"Content-Type": "text/plain"})
+            await send({"type": "http.response.body", "body": data})
         elif verb == "submit":
             task["status"] = "queued"
             await answer(send, 200, {}, task)

@@ -152,9 +152,10 @@ def _ask(screen: Screen) -> str:
     if not (on_terminal(sys.stdin) and on_terminal(sys.stderr)):
         return _LEAVE
     screen.suspend()
-    sys.stderr.write("\n[c]ancel the task, [l]eave it running, or go on [f]ollowing? ")
-    sys.stderr.flush()
     try:
+        # Inside, too: who sees the question may press Ctrl-C before we are back from writing it.
+        sys.stderr.write("\n[c]ancel the task, [l]eave it running, or go on [f]ollowing? ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         sys.stderr.write("\n")

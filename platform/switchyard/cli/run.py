@@ -10,10 +10,13 @@ import typer
 from switchyard.cli import exit_codes
 from switchyard.cli.command import Session, application, command
 from switchyard.cli.output import on_terminal
+from switchyard.cli.terminal import Screen
 from switchyard.cli.text import printable
-from switchyard.cli.values import labels_of, params_of, source_of, time_of
+from switchyard.cli.values import inputs_of, labels_of, params_of, source_of, time_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from switchyard.client import Task
 
 app = application("Submit a task.")
@@ -38,6 +41,10 @@ def run(
     ] = None,
     source: Annotated[
         str | None, Flag("--source", metavar="URL[@REF]", help="A git repository to run in.")
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        Flag("--input", metavar="NAME=PATH", help="A file to upload: inputs/NAME in the run."),
     ] = None,
     queue: Annotated[str | None, Flag("--queue", metavar="Q", help="critical, normal or batch.")] = None,
     priority: Annotated[
@@ -110,9 +117,15 @@ def run(
         "max_retries": max_retries,
         "idempotent": idempotent,
     }
+    uploads = inputs_of(input or ())
     if dry_run:
-        return _dry_run(session, type, given, options)
-    task = session.client.submit(type, given, idempotency_key=idempotency_key, **options)
+        inputs = {"inputs": sorted(uploads)} if uploads else {}
+        return _dry_run(session, type, given, {**options, **inputs})
+    options["idempotency_key"] = idempotency_key
+    if uploads:
+        task = _submit_with(session, type, given, uploads, options)
+    else:
+        task = session.client.submit(type, given, **options)
     if detach:
         if session.output.json:
             session.output.data(task.raw)
@@ -131,6 +144,23 @@ def _check(*, follow: bool, wait: bool, detach: bool, dry_run: bool, timeout: fl
         raise typer.BadParameter("Use one of --follow, --wait, --detach and --dry-run.")
     if timeout is not None and not wait:
         raise typer.BadParameter("--timeout needs --wait.")
+
+
+def _submit_with(
+    session: Session,
+    type: str,
+    params: dict[str, Any],
+    uploads: dict[str, Path],
+    options: dict[str, Any],
+) -> Task:
+    """Submit a task with its inputs; on a terminal one sees how far each upload is."""
+    sizes = {name: path.stat().st_size for name, path in uploads.items()}
+    with Screen() as screen:
+
+        def show(name: str, sent: int) -> None:
+            screen.progress(100 * sent / max(1, sizes[name]), f"uploading {name}")
+
+        return session.client.submit(type, params, uploads=uploads, on_upload=show, **options)
 
 
 def _follow(session: Session, task: Task) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -156,6 +157,27 @@ def logs(
     lines = session.client.log(task, after=after or None, run=run, stream=stream, q=q)
     show_lines(session.output, lines)
     return exit_codes.OK
+
+
+@command(app, "artifacts")
+def artifacts(
+    session: Session,
+    task: TaskId,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--download", metavar="DIR", help="Save them below DIR, the newest of a name."),
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", metavar="N", min=1, help="Only the Nth attempt's.")
+    ] = None,
+) -> int:
+    """List the files that a task's runs have left, or save them."""
+    from switchyard.cli.artifacts import download, list_artifacts
+
+    found = [entry for entry in session.client.artifacts.list(task) if run in (None, entry.run)]
+    if folder is None:
+        return list_artifacts(session.output, found)
+    return download(session.client, session.output, task, found, folder)
 
 
 @command(app, "events")

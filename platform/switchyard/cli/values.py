@@ -34,6 +34,19 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     return dict(_pair(pair, "--label") for pair in pairs)
 
 
+def inputs_of(pairs: Sequence[str]) -> dict[str, Path]:
+    """Return the files to upload from pairs `NAME=PATH`."""
+    found: dict[str, Path] = {}
+    for pair in pairs:
+        name, path = _pair(pair, "--input")
+        try:
+            with Path(path).open("rb"):
+                found[name] = Path(path)
+        except OSError as error:
+            raise typer.BadParameter(f"--input: {path} cannot be read: {error.strerror}.") from None
+    return found
+
+
 def source_of(text: str) -> dict[str, str]:
     """Return `{"git", "ref"}` from `URL[@REF]`."""
     found = _WITH_REF.fullmatch(text)

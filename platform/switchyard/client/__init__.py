@@ -23,6 +23,7 @@ from switchyard.client.errors import (
     Conflict,
     Forbidden,
     IdempotencyConflict,
+    InputsClosed,
     KeyConflict,
     NotAuthenticated,
     NotFound,
@@ -38,6 +39,7 @@ from switchyard.client.errors import (
     UnusableConnection,
 )
 from switchyard.client.models import (
+    Artifact,
     Cancelled,
     Event,
     FieldError,
@@ -52,6 +54,7 @@ from switchyard.client.models import (
 
 __all__ = [
     "ApiError",
+    "Artifact",
     "Backoff",
     "BadRequest",
     "Cancelled",
@@ -61,6 +64,7 @@ __all__ = [
     "FieldError",
     "Forbidden",
     "IdempotencyConflict",
+    "InputsClosed",
     "KeyConflict",
     "LogLine",
     "NotAuthenticated",

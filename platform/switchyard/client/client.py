@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -14,12 +16,23 @@ from urllib.parse import quote
 import httpx2
 
 from switchyard.client.administration import Operator, Tokens
+from switchyard.client.artifacts import Artifacts, OnBytes
 from switchyard.client.backoff import Backoff
-from switchyard.client.errors import SwitchyardError, UnusableConnection, is_passing
+from switchyard.client.errors import (
+    ApiError,
+    InputsClosed,
+    SwitchyardError,
+    TaskFinished,
+    UnusableConnection,
+    is_passing,
+)
 from switchyard.client.following import PATIENCE, EventFollower, LogFollower, OnInterruption
 from switchyard.client.models import Cancelled, Event, LogLine, Run, Task, Verdict
 from switchyard.client.pages import results
 from switchyard.client.transport import OnRetry, Transport, compact, query_value
+
+OnUpload = Callable[[str, int], None]
+"""Told, after each piece, an input's name and how many of its bytes have been sent."""
 
 POLL = 30
 """Seconds that one request of `wait` lasts at most."""
@@ -60,6 +73,9 @@ class Client:
         self._tenant = tenant or None
         self.tokens = Tokens(self.transport, lambda: self.below("tokens"))
         self.operator = Operator(self.transport)
+        self.artifacts = Artifacts(
+            self.transport, lambda task: self.below("tasks", task_id(task), "artifacts")
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +138,7 @@ class Client:
         time_limit: float | None = None,
         secrets: Sequence[str] = (),
         uploads: Mapping[str, bytes | Path] | None = None,
+        on_upload: OnUpload | None = None,
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Task:
@@ -129,8 +146,9 @@ class Client:
 
         It is safe against lost answers: an Idempotency-Key is always sent (made when not given), so
         however often the request has to be repeated it makes one task. `uploads` are large inputs:
-        they are sent after the task is made, and then it is let go. `options` are further members of
-        the request (`key_policy`, `retry`, `limits`, …; API.md, "A task").
+        they are sent after the task is made, and then it is let go (`on_upload` is told the name and
+        how many bytes have been sent); when one cannot be sent, the task is cancelled. `options` are
+        further members of the request (`key_policy`, `retry`, `limits`, …; API.md, "A task").
 
         Raises:
             BadRequest, KeyConflict, TooManyRequests, Unavailable: why it was not accepted.
@@ -146,9 +164,7 @@ class Client:
             "POST", self.below("tasks"), body=body, key=idempotency_key or str(uuid.uuid4())
         )
         task = Task.of(answer)
-        for name, content in (uploads or {}).items():
-            self.upload_input(task, name, content)
-        return self.release(task) if uploads else task
+        return self._with_inputs(task, uploads, on_upload) if uploads else task
 
     def try_submit(self, type: str, params: Mapping[str, Any] | None = None, **options: Any) -> Verdict:
         """Ask what would become of a submit (its options as for `submit`); nothing is stored.
@@ -159,10 +175,34 @@ class Client:
         body = {**_submission(type, params, **options), "dry_run": True}
         return Verdict.of(self.transport.request("POST", self.below("tasks"), body=body))
 
-    def upload_input(self, task: Task | str, name: str, content: bytes | Path) -> None:
+    def upload_input(
+        self,
+        task: Task | str,
+        name: str,
+        content: bytes | Path,
+        *,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
         """Send one large input of a task that is `allocated`."""
         path = self.below("tasks", task_id(task), "inputs", name)
-        self.transport.request("PUT", path, content=content)
+        self.transport.request("PUT", path, content=content, on_bytes=on_bytes)
+
+    def _with_inputs(
+        self, task: Task, uploads: Mapping[str, bytes | Path], on_upload: OnUpload | None
+    ) -> Task:
+        """Upload a new task's inputs and let it go; nothing half-made is left waiting."""
+        try:
+            for name, content in uploads.items():
+                told = None if on_upload is None else partial(on_upload, name)
+                self.upload_input(task, name, content, on_bytes=told)
+            return self.release(task)
+        except (InputsClosed, TaskFinished):
+            # The same Idempotency-Key has gone all this way before.
+            return self.task(task)
+        except (ApiError, OSError, KeyboardInterrupt):
+            with suppress(SwitchyardError):
+                self.cancel(task, reason="Its inputs could not be uploaded.")
+            raise
 
     def release(self, task: Task | str) -> Task:
         """Let a task go whose inputs are all there."""

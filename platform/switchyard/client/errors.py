@@ -15,6 +15,7 @@
         ├── Conflict           409
         │   ├── KeyConflict          another task with this key has not ended: `task`
         │   ├── TaskFinished         nothing can be changed any more
+        │   ├── InputsClosed         the task was let go: its inputs are fixed
         │   └── IdempotencyConflict  the Idempotency-Key was used for another request
         ├── PreconditionFailed 412, 428
         ├── TooManyRequests    429  `limit`, `retry_after`
@@ -116,6 +117,10 @@ class TaskFinished(Conflict):
     """The task has ended: nothing can be changed any more."""
 
 
+class InputsClosed(Conflict):
+    """The task was let go: it takes no inputs any more."""
+
+
 class IdempotencyConflict(Conflict):
     """The Idempotency-Key was used for another request within the last 24 hours."""
 
@@ -144,6 +149,7 @@ class Unavailable(ServerError):
 _BY_CODE: dict[str, type[ApiError]] = {
     "key_conflict": KeyConflict,
     "task_finished": TaskFinished,
+    "inputs_closed": InputsClosed,
     "idempotency_conflict": IdempotencyConflict,
 }
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -250,6 +250,35 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run has left. `name` is a path that its handler chose: never trust it as one."""
+
+    id: str
+    name: str
+    size: int
+    run: int | None = None
+    sha256: str = ""
+    media_type: str = ""
+    created_at: datetime | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Read an entry of the list of artifacts."""
+        data = _object(value)
+        return cls(
+            id=_text(data, "id"),
+            name=_text(data, "name"),
+            size=int(_number(data, "size") or 0),
+            run=data.get("run"),
+            sha256=_text(data, "sha256"),
+            media_type=_text(data, "media_type"),
+            created_at=time_of(data.get("created_at")),
+            raw=data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The answer to a cancel: `changed` only for the call that set it."""
 

@@ -7,12 +7,13 @@ whatever is safe to repeat: GET, PUT, DELETE, and POST only with an Idempotency-
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -31,6 +32,7 @@ SILENCE = 45.0
 """Seconds without a byte after which a stream counts as dead; the server speaks more often."""
 LARGEST_EVENT = 64 * 1024 * 1024
 CONNECT = 5.0
+PIECE = 256 * 1024
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -95,10 +97,12 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         attempts: int | None = None,
+        on_bytes: Callable[[int], None] | None = None,
     ) -> Any:
         """Send a request and return the answer's JSON (None for an empty answer).
 
-        `body` is sent as JSON, `content` as bytes; `key` is the Idempotency-Key.
+        `body` is sent as JSON, `content` as bytes (`on_bytes` is told how many have been sent, where
+        it is a file); `key` is the Idempotency-Key.
 
         Raises:
             ApiError: the platform refused it.
@@ -112,7 +116,7 @@ class Transport:
         failures = 0
         while True:
             try:
-                response = self._send(method, path, query, body, content, sent, timeout)
+                response = self._send(method, path, query, body, content, sent, timeout, on_bytes)
             except httpx2.TransportError as error:
                 failure: SwitchyardError = self.unreachable(error)
                 again = repeatable or isinstance(error, _NEVER_SENT)
@@ -144,6 +148,25 @@ class Transport:
         except httpx2.TransportError as error:
             raise self.unreachable(error) from error
         return response.status_code, self._json(response)
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[Iterator[bytes]]:
+        """GET bytes, piece by piece; their end before the promised length is an error.
+
+        Raises:
+            ApiError: the platform refused it.
+            Unreachable: there was no connection, or it broke.
+        """
+        # A proxy that compresses would have the bytes come in another length than was promised.
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refusal(response)
+                yield response.iter_bytes()
+        except httpx2.TransportError as error:
+            raise self.unreachable(error) from error
 
     @contextmanager
     def events(
@@ -190,6 +213,7 @@ class Transport:
         content: Content | None,
         headers: dict[str, str],
         timeout: float | None,
+        on_bytes: Callable[[int], None] | None,
     ) -> httpx2.Response:
         within = httpx2.Timeout(timeout or self.timeout, connect=CONNECT)
         if content is None:
@@ -202,8 +226,11 @@ class Transport:
                 method, path, params=query, content=content, headers=headers, timeout=within
             )
         with content.open("rb") as stream:
+            # With its length, and not in chunks: so a proxy can refuse what is too large at once.
+            headers["Content-Length"] = str(os.fstat(stream.fileno()).st_size)
+            pieces = _pieces(stream, on_bytes)
             return self._http.request(
-                method, path, params=query, content=stream, headers=headers, timeout=within
+                method, path, params=query, content=pieces, headers=headers, timeout=within
             )
 
     def _json(self, response: httpx2.Response) -> Any:
@@ -232,6 +259,15 @@ class Transport:
                 f"{self.url} does not know this address; is it the address of a Switchyard?"
             )
         return error_of(response.status_code, told, retry_after(response.headers.get("Retry-After")))
+
+
+def _pieces(stream: IO[bytes], on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
+    sent = 0
+    while piece := stream.read(PIECE):
+        yield piece
+        sent += len(piece)
+        if on_bytes is not None:
+            on_bytes(sent)
 
 
 def checked_url(url: str) -> str:
