@@ -39,6 +39,8 @@ from celery.concurrency import asynpool, prefork
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.log import get_logger
 
+from workers.worker_steps import note_dead_child
+
 __all__ = ("OneShotPool", "OneShotWorker", "TaskPool", "freeze_heap", "require_verified_versions")
 
 logger = get_logger(__name__)
@@ -204,6 +206,8 @@ class OneShotPool(asynpool.AsynPool):
         if proc.exitcode is None:
             hub.call_later(look_again, self._reap, hub, proc, min(look_again * 2, LONGEST_REAP_LOOK))
             return
+        if proc.exitcode != 0:
+            note_dead_child(proc.pid, proc.exitcode)
         cast(Any, self).maintain_pool()
 
     def process_flush_queues(self, proc: Any) -> None:

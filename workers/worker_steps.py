@@ -24,6 +24,7 @@ import os
 import struct
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ BEAT_EVERY = 1.0
 
 #: linux/prctl.h
 PR_SET_DUMPABLE = 4
+
+#: Children that did not end well are told in the heartbeat file: so many of the newest.
+DEAD_CHILDREN_TOLD = 100
+
+#: (number since the start, process id, exit code as billiard gives it: negative is a signal)
+_dead_children: deque[tuple[int, int, int]] = deque(maxlen=DEAD_CHILDREN_TOLD)
 
 #: One double, shared by the worker and every child it forks: when the drain began (monotonic), or
 #: 0.
@@ -93,6 +100,12 @@ def forget_drain() -> None:
     _drain[:8] = bytes(8)
 
 
+def note_dead_child(pid: int, code: int) -> None:
+    """Remember a child that ended badly: its machine's pool manager gives its run up at once."""
+    number = _dead_children[-1][0] + 1 if _dead_children else 1
+    _dead_children.append((number, pid, code))
+
+
 def close_database(**_signal: Any) -> None:
     """Close connections of the parent before a fork: two processes would speak on one socket."""
     if "django.db" not in sys.modules:
@@ -137,7 +150,8 @@ class HeartbeatFile(bootsteps.StartStopStep):
     (seconds since 1970), `monotonic` (the same moment by this machine's monotonic clock), `tick`
     (writes so far), `slots` (children the pool should have), `ready` (children that are up), `busy`
     (tasks running), `connected` (to the broker), `draining_since` (monotonic, or null), `dropped`
-    (messages refused, by reason). The file is removed when the worker has stopped.
+    (messages refused, by reason), `dead_children` (number, pid and exit code of children that ended
+    badly, the newest last). The file is removed when the worker has stopped.
 
     A step of the worker, not of its consumer: Celery 5.7 cancels timers of the consumer's steps at
     every reconnect, and these must go on.
@@ -199,6 +213,7 @@ class HeartbeatFile(bootsteps.StartStopStep):
             "connected": bool(connection is not None and connection.connected),
             "draining_since": draining_since(),
             "dropped": dict(dropped),
+            "dead_children": list(_dead_children),
         }
 
     def remove(self, **_signal: Any) -> None:

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from tasks import fault_points
 from tasks.errors import Fenced
-from tasks.models import Inflight, Worker
+from tasks.models import Inflight, Run, Worker
 from tasks.outcomes import Outcome
 from tasks.services.finish import finish
 from tasks.services.transitions import lock_task
@@ -58,7 +58,7 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
             crashed = _outlived_its_run(row)
         error = {
             "code": "lost",
-            "message": "The worker of this run was lost: its lease ended without a renewal.",
+            "message": "The worker of this run was lost: it died, or did not renew its lease in time.",
         }
         try:
             return finish(
@@ -76,6 +76,21 @@ def _outlived_its_run(row: Inflight) -> bool:
         return False
     alive = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining"))
     return alive.filter(seen_at__gt=row.lease_until).exists()
+
+
+def lose_runs_of(worker: uuid.UUID, *, supervisor: int | None = None, crashed: bool = False) -> int:
+    """End the runs of a worker that is known to be dead, or those of one dead supervisor (its pid).
+
+    Not before everything that they had started is known to be dead as well. Return how many there
+    were: usually none, because most supervisors write the end of their run before their own.
+    """
+    rows = Inflight.objects.filter(worker=worker, state="running")
+    live = dict(rows.values_list("task_id", "epoch"))
+    if supervisor is not None and live:
+        theirs = Run.objects.filter(task_id__in=live, status=RunStatus.RUNNING.value, pid=supervisor)
+        live = dict(theirs.values_list("task_id", "epoch"))
+    lost = [lose_now(task_id, epoch=epoch, crashed=crashed) for task_id, epoch in live.items()]
+    return sum(status is not None for status in lost)
 
 
 def lose_now(task_id: uuid.UUID, *, epoch: int, crashed: bool) -> Status | None:

@@ -15,10 +15,25 @@ import pytest
 from ops.pools import housekeeping
 from ops.pools.housekeeping import Housekeeping, attempt_of
 from ops.pools.machine import this_machine
-from ops.pools.workers import ID_VARIABLE, WorkerPlan, plan, pulse, worker_program
+from ops.pools.records import Machine, Records
+from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, plan, pulse, worker_program
 from ops.supervision.programs import Watched
+from tasks.models import Run
+from tenants.models import Tenant
+from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
+from tests.tenants.callers import the_trail_may_be_emptied_between_tests
 from workers.sandbox import SandboxError
 from workers.sandbox.workspace import make_workspace
+
+__all__ = ["the_trail_may_be_emptied_between_tests"]
+
+
+@pytest.fixture
+def tenant(transactional_db: None) -> Tenant:
+    """A tenant whose tasks could run."""
+    publish_types()
+    start_platform()
+    return Tenant.objects.create(slug="acme", name="Acme")
 
 
 @pytest.mark.parametrize(
@@ -130,3 +145,72 @@ def test_leftovers_of_an_attempt_that_is_over_are_removed(
         assert not os.path.lexists(workspace)
     finally:
         process.kill()
+
+
+def a_pulse(*dead: tuple[int, int, int]) -> Pulse:
+    """The pulse of the worker that `running` claims tasks for."""
+    return Pulse(WORKER, WorkerPlan("normal", 1, 2), 100, len(dead), False, dead)
+
+
+@pytest.fixture
+def records(tenant: Tenant, tmp_path: Path) -> Records:
+    """Records of a machine whose worker is known; written by hand, without the thread."""
+    found = Records(Machine("here", "full", "1"), {}, Housekeeping(tmp_path))
+    found.now([a_pulse()], clean=True)
+    found.write()
+    return found
+
+
+def test_the_runs_of_a_dead_worker_are_given_up_at_once_and_are_nobodys_fault(
+    tenant: Tenant, records: Records
+) -> None:
+    task = submitted(tenant)
+    running(task)
+    records.now([], clean=True)
+    records.write()
+    task.refresh_from_db()
+    assert (task.status, task.losses, task.crashes) == ("queued", 1, 0)
+
+
+def test_nothing_is_given_up_while_something_of_it_lives(tenant: Tenant, records: Records) -> None:
+    task = submitted(tenant)
+    running(task)
+    records.now([], clean=False)
+    records.write()
+    task.refresh_from_db()
+    assert task.status == "running"
+    records.now([], clean=True)
+    records.write()
+    task.refresh_from_db()
+    assert task.status == "queued"
+
+
+def test_the_run_of_a_killed_supervisor_is_given_up_and_two_such_are_poison(
+    tenant: Tenant, records: Records
+) -> None:
+    poison, other = submitted(tenant), submitted(tenant)
+    running(poison)  # by process 4711
+    Run.objects.filter(task=poison).update(pid=4712)
+    running(other)
+    for number, status in ((1, "queued"), (2, "failed")):
+        records.now([a_pulse((number, 4712, -9))], clean=True)
+        records.write()
+        records.write()  # the same death counts once
+        poison.refresh_from_db()
+        other.refresh_from_db()
+        assert (poison.status, poison.crashes, other.status) == (status, number, "running")
+        if number == 1:
+            running(poison)
+            Run.objects.filter(task=poison, status="running").update(pid=4712)
+    assert poison.status_reason == "poison"
+
+
+def test_a_supervisor_that_ended_itself_without_its_lease_makes_no_poison(
+    tenant: Tenant, records: Records
+) -> None:
+    task = submitted(tenant)
+    running(task)
+    records.now([a_pulse((1, 4711, 75))], clean=True)
+    records.write()
+    task.refresh_from_db()
+    assert (task.status, task.losses, task.crashes) == ("queued", 1, 0)

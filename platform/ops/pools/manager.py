@@ -72,9 +72,9 @@ class Manager:
                 self._report(watch)
             logger.info("draining")
             watch.stop(meanwhile=partial(self._report, watch, draining=True))
-            self.records.now([], draining=True)
-            self.records.finish(seconds=LAST_WORDS_SECONDS)
             watch.end_strays()
+            self.records.now([], draining=True, clean=True)
+            self.records.finish(seconds=LAST_WORDS_SECONDS)
 
     def _start(self, watch: Watch) -> None:
         """Start the workers one by one, in the order of the setting.
@@ -100,8 +100,10 @@ class Manager:
         logger.info("%d workers at isolation %s", len(self.plans), self.machine.isolation)
 
     def _report(self, watch: Watch, *, draining: bool = False) -> None:
-        found = (pulse(self.plans[name], watched) for name, watched in watch.programs.items())
-        self.records.now([each for each in found if each], draining=draining)
+        found = [pulse(self.plans[name], watched) for name, watched in watch.programs.items()]
+        # Looked at after the pulses: whoever they call dead has left its orphans to us by now.
+        clean = not watch.adopted()
+        self.records.now([each for each in found if each], draining=draining, clean=clean)
 
 
 def _is_up(what: WorkerPlan, watched: Watched) -> bool:

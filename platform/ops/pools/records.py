@@ -18,6 +18,7 @@ from typing import Any
 from django.db import Error, connection
 
 from ops.pools.workers import Pulse
+from tasks.services.lose import lose_runs_of
 from tasks.services.workers import (
     task_types_publish,
     worker_gone,
@@ -61,15 +62,21 @@ class Records(threading.Thread):
         self._known: dict[uuid.UUID, Pulse] = {}
         self._published = False
         self._draining = False
+        self._clean = False
+        self._gone: set[uuid.UUID] = set()
+        self._buried: dict[uuid.UUID, int] = {}
         self._change = threading.Condition()
         self._finished = False
 
-    def now(self, pulses: Iterable[Pulse], *, draining: bool = False) -> None:
-        """Take the pulses of all workers that live now (from the manager's thread)."""
+    def now(self, pulses: Iterable[Pulse], *, draining: bool = False, clean: bool = False) -> None:
+        """Take the pulses of all workers that live now (from the manager's thread).
+
+        ``clean`` says that no process lives any more of what those that died have left behind.
+        """
         found = {pulse.worker_id: pulse for pulse in pulses}
         with self._change:
-            changed = found.keys() != self._pulses.keys()
-            self._pulses, self._draining = found, draining
+            changed = _deaths(found) != _deaths(self._pulses) or clean > self._clean
+            self._pulses, self._draining, self._clean = found, draining, clean
             if changed:
                 self._change.notify()
 
@@ -87,7 +94,7 @@ class Records(threading.Thread):
         while True:
             finished = self._finished
             try:
-                self._write()
+                self.write()
                 if not finished and time.monotonic() - tidied > HOUSEKEEPING_EVERY:
                     self.housekeeping()
                     tidied = time.monotonic()
@@ -106,20 +113,38 @@ class Records(threading.Thread):
                 if not self._finished:
                     self._change.wait(EVERY)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write one round: workers, and the runs of those that have died."""
         if not self._published:
             task_types_publish(self.types)
             self._published = True
         with self._change:
-            pulses, draining = dict(self._pulses), self._draining
+            pulses, draining, clean = dict(self._pulses), self._draining, self._clean
         for worker_id in self._known.keys() - pulses.keys():
             worker_gone(worker_id, lost=not draining)
             del self._known[worker_id]
+            self._gone.add(worker_id)
+        if clean:
+            self._give_up_runs(pulses)
         for worker_id, pulse in pulses.items():
             if worker_id not in self._known:
                 self._register(pulse)
             worker_seen(worker_id, busy=pulse.busy, draining=pulse.draining)
             self._known[worker_id] = pulse
+
+    def _give_up_runs(self, pulses: Mapping[uuid.UUID, Pulse]) -> None:
+        """End the runs of those that have died, instead of waiting for their leases to end."""
+        for worker_id in tuple(self._gone):
+            _told(lose_runs_of(worker_id), f"worker {worker_id}")
+            self._gone.discard(worker_id)
+            self._buried.pop(worker_id, None)
+        for worker_id, pulse in pulses.items():
+            for number, pid, code in pulse.dead_children:
+                if number > self._buried.get(worker_id, 0):
+                    # A supervisor that ends itself had lost its lease: no fault of its task.
+                    lost = lose_runs_of(worker_id, supervisor=pid, crashed=code < 0)
+                    _told(lost, f"supervisor {pid}")
+                    self._buried[worker_id] = number
 
     def _register(self, pulse: Pulse) -> None:
         worker_register(
@@ -134,3 +159,16 @@ class Records(threading.Thread):
             version=self.machine.version,
             types=self.types,
         )
+
+
+def _deaths(pulses: Mapping[uuid.UUID, Pulse]) -> dict[uuid.UUID, int]:
+    """Return the workers that live, and how many of each one's children have died badly."""
+    return {
+        worker_id: pulse.dead_children[-1][0] if pulse.dead_children else 0
+        for worker_id, pulse in pulses.items()
+    }
+
+
+def _told(lost: int, whose: str) -> None:
+    if lost:
+        logger.warning("%s has died: %d runs of it are given up", whose, lost)

@@ -92,13 +92,17 @@ def worker_program(
 
 @dataclass(frozen=True)
 class Pulse:
-    """What one live worker process last said about itself."""
+    """What one live worker process last said about itself.
+
+    ``dead_children``: number, pid and exit code of supervisors that ended badly, the newest last.
+    """
 
     worker_id: uuid.UUID
     plan: WorkerPlan
     pid: int
     busy: int
     draining: bool
+    dead_children: tuple[tuple[int, int, int], ...] = ()
 
 
 def pulse(what: WorkerPlan, watched: Watched) -> Pulse | None:
@@ -118,4 +122,5 @@ def pulse(what: WorkerPlan, watched: Watched) -> Pulse | None:
         pid=pid,
         busy=int(told.get("busy", 0)),
         draining=watched.stopping or told.get("draining_since") is not None,
+        dead_children=tuple((number, pid, code) for number, pid, code in told.get("dead_children", ())),
     )

@@ -185,11 +185,14 @@ class Watch:
         We are their subreaper, so an orphan below us becomes our child. Whoever watches therefore
         starts processes through this class only.
         """
+        for pid in self.adopted():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def adopted(self) -> list[int]:
+        """Return the living children that we did not start: orphans of what we did start."""
         own = {watched.pid for watched in self.programs.values()} | self._once.keys()
-        for pid in children(os.getpid()):
-            if pid not in own:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        return [pid for pid in children(os.getpid()) if pid not in own]
 
     def _sleep(self, seconds: float) -> None:
         readable, _, _ = select.select([self._wake_read, *self._listens], [], [], seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -30,6 +31,19 @@ def test_the_heartbeat_file_says_what_the_worker_does(
     assert facts["started_at"] <= facts["at"] <= time.time()
     tick = facts["tick"]
     until(lambda: worker.facts()["tick"] >= tick + 2, 4, "two beats in four seconds")
+
+
+def test_a_child_that_was_killed_is_told_with_its_exit_code(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker(slots=2).ready()
+    publisher.send_task("pool.work", [1, 30], queue="normal")
+    until(lambda: worker.lines("start"), 5, "the task runs")
+    assert worker.facts()["dead_children"] == []
+    victims = worker.children()
+    os.kill(victims[0], signal.SIGKILL)
+    until(lambda: worker.facts()["dead_children"], 5, "the death is told")
+    assert worker.facts()["dead_children"] == [[1, victims[0], -signal.SIGKILL]]
 
 
 def test_the_heartbeat_goes_on_after_a_reconnect(own_valkey: Valkey, pool_worker: StartWorker) -> None:
