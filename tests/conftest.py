@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from django.apps import AppConfig
-from django.db.models.signals import post_migrate
 
 from tests.e2e.platforms import platform
 from tests.e2e.work import work
+from tests.emptying import _tables_are_emptied_by_us
 from tests.stages import ALONE, PLATFORMS
 
-__all__ = ["platform", "work"]
+__all__ = ["_tables_are_emptied_by_us", "platform", "work"]
 
 Eventually = Callable[..., None]
 
@@ -30,23 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return SLOW_LAST.index(folder) + 1 if folder in SLOW_LAST else 0
 
     items.sort(key=rank)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _what_migrations_stored_is_there_in_every_test() -> None:
-    """A test with real transactions empties all tables; the rows of our migrations come back then."""
-    # Flushing sends the signal of migrating, with which Django brings its own rows back.
-    post_migrate.connect(_restore, dispatch_uid="rows of migrations")
-
-
-def _restore(sender: AppConfig, **_signal: object) -> None:
-    if sender.label == "tasks":
-        Leader = sender.get_model("Leader")
-        LimitsRevision = sender.get_model("LimitsRevision")
-        Leader.objects.get_or_create(
-            name="dispatcher", defaults={"renewed_at": datetime.fromtimestamp(0, UTC)}
-        )
-        LimitsRevision.objects.get_or_create(defaults={"revision": 1})
 
 
 @pytest.fixture
