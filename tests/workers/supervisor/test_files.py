@@ -21,8 +21,8 @@ from tasks.services.files import fill, remove_unnamed, reserve
 from tasks.services.inputs import input_store, inputs_submit
 from tasks.services.lose import Expired, lose
 from tenants.models import Tenant
-from tests.tasks.api.work import running, submitted
-from tests.tasks.files.conftest import contents, stored, tenant
+from tests.tasks.api.work import running, submitted, tenant
+from tests.tasks.files.conftest import contents, stored
 from workers.sandbox import make_workspace, wipe_workspace, work_folder
 from workers.supervisor.files import InputUnavailable, place_inputs, store_artifacts
 from workers.supervisor.output import Output
