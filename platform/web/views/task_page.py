@@ -15,6 +15,7 @@ from tasks.selectors.waiting import waiting_for
 from tasks.states import RunStatus, Status, is_terminal
 from web.access import Visit, member_page
 from web.equal_calls import command_submit, curl_read, curl_submit
+from web.files import files_of
 from web.log_pages import last_lines, page_before, place_of, tail_start
 from web.timeline import runs_of, timeline
 
@@ -88,6 +89,7 @@ def _state(visit: Visit, task: Task) -> dict[str, Any]:
         "run": runs[0] if runs else None,
         "waiting": waiting_for(task),
         "moments": timeline(task),
+        "files": files_of(task),
         "tail": last_lines(task) if unhappy and task.error else [],
         "unhappy": unhappy,
         "task_type": task_type,
@@ -101,7 +103,7 @@ def _state(visit: Visit, task: Task) -> dict[str, Any]:
 def _body(task: Task) -> dict[str, Any]:
     """Return the request that would submit this task again, without what the type says anyway."""
     body: dict[str, Any] = {"type": task.type, "params": task.params, "queue": task.queue}
-    for name in ("priority", "labels", "key"):
+    for name in ("priority", "labels", "key", "inputs"):
         if getattr(task, name):
             body[name] = getattr(task, name)
     return body
