@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 
+import django
 from channels.routing import ProtocolTypeRouter
-from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 # Django first: it loads the apps, which what follows needs.
-_http = get_asgi_application()
+django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
+from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
+from config.handler import Handler  # noqa: E402
 from live.routing import application as _sockets  # noqa: E402
 from rest.body_limit import BodyLimit  # noqa: E402
 from rest.streamed_body import StreamedBodies  # noqa: E402
 
+# An upload holds its thread for as long as its client likes, so it gets one of its own from Django.
+_uploads = ASGIHandler()
 # One byte more than the parser's own cap, so that what it can refuse in detail still reaches it.
-_limited = BodyLimit(_http, settings.SWITCHYARD.max_body_bytes + 1)
-application = ProtocolTypeRouter({"http": StreamedBodies(_http, others=_limited), "websocket": _sockets})
+_limited = BodyLimit(Handler(), settings.SWITCHYARD.max_body_bytes + 1)
+application = ProtocolTypeRouter(
+    {"http": StreamedBodies(_uploads, others=_limited), "websocket": _sockets}
+)

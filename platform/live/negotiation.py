@@ -32,5 +32,7 @@ def negotiate(
         response: HttpResponseBase = await sync_to_async(page)(request, *args, **kwargs)
         return response
 
+    # A handler that knows the choice before may call it without the detour (config.handler).
+    view.page = page  # type: ignore[attr-defined]
     view.csrf_exempt = True  # type: ignore[attr-defined]  # DRF checks it, for sessions only
     return view
