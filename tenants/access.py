@@ -31,7 +31,7 @@ OPERATOR = "operator"  # platform operators: their token, or a staff user
 
 
 def enter(actor: Actor, slug: str, *, reason: str = "", method: str = "GET") -> tuple[Tenant, Actor]:
-    """Return the tenant and what the caller is inside it. One query for tokens and members.
+    """Return the tenant and what the caller is inside it. One query for members, none for tokens.
 
     A member gets the role's scopes. An operator gets all of them, gives a reason (but on the tenant
     that ``up`` made) and leaves an audit entry; the entry is committed before anything is shown.
@@ -41,10 +41,11 @@ def enter(actor: Actor, slug: str, *, reason: str = "", method: str = "GET") -> 
         OperatorReasonRequired: an operator gave no reason.
     """
     if actor.tenant_id is not None:  # a tenant's token
-        tenant = Tenant.objects.filter(pk=actor.tenant_id, slug=slug).first()
-        if tenant is None:
+        if actor.home is None:
+            actor = replace(actor, home=Tenant.objects.get(pk=actor.tenant_id))
+        if actor.home.slug != slug:
             raise NotFound()
-        return tenant, actor
+        return actor.home, actor
     if actor.user_id is not None:
         membership = (
             Membership.objects.select_related("tenant")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tenants.scopes import ALL
 
@@ -18,7 +18,8 @@ class Actor:
     ``operator:root``, ``system``. Names may be used again; ``key`` (``token:7``, ``user:3``) never
     is: compare that to know whether two deeds are of one caller. ``operator`` is a platform
     operator's token or a staff user, also where that user is an ordinary member. ``reason`` is the
-    operator's, from ``X-Operator-Reason``.
+    operator's, from ``X-Operator-Reason``. ``home`` is the row of a token's tenant, read together
+    with the token.
     """
 
     kind: Kind
@@ -30,6 +31,7 @@ class Actor:
     token_id: int | None = None
     operator: bool = False
     reason: str = ""
+    home: Any = field(default=None, compare=False, repr=False)
 
     def can(self, scope: str) -> bool:
         """Tell whether this caller holds the scope."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import F, QuerySet, Sum
 
 from rest.errors import NotFound
 from tenants.actor import Actor
 from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE, LimitRow
 from tenants.models import ApiToken, Limit, Membership, Tenant
+
+LIMIT_ROWS = """
+SELECT queue, running, queued, min_running, submit_per_second, weight
+  FROM tenants_limit WHERE tenant_id = %s
+"""
 
 
 def tenants_visible(actor: Actor) -> QuerySet[Tenant]:
@@ -69,19 +76,24 @@ def limits_for(tenant: Tenant) -> dict[str, Any]:
     ``{"running", "queued", "submit_per_second", "weight",
     "queues": {name: {"running", "min_running", "queued"}}}``; null is no limit.
     """
-    rows = {row.queue: row for row in Limit.objects.filter(tenant=tenant)}
-    whole = rows.get(WHOLE)
+    with connection.cursor() as cursor:
+        cursor.execute(LIMIT_ROWS, [tenant.pk])
+        assert cursor.description is not None  # noqa: S101 - a SELECT describes its columns
+        names = [column.name for column in cursor.description]
+        return limits_shape([dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
+
+
+def limits_shape(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rows of :data:`LIMIT_ROWS` in the shape of ``PUT /limits``."""
+    rows = {row["queue"]: row for row in found}
+    whole = rows.get(WHOLE, {})
     return {
-        "running": whole.running if whole else None,
-        "queued": whole.queued if whole else None,
-        "submit_per_second": whole.submit_per_second if whole else None,
-        "weight": whole.weight if whole else DEFAULT_WEIGHT,
+        "running": whole.get("running"),
+        "queued": whole.get("queued"),
+        "submit_per_second": whole.get("submit_per_second"),
+        "weight": whole.get("weight", DEFAULT_WEIGHT),
         "queues": {
-            name: {
-                "running": rows[name].running if name in rows else None,
-                "min_running": rows[name].min_running if name in rows else None,
-                "queued": rows[name].queued if name in rows else None,
-            }
+            name: {kind: rows.get(name, {}).get(kind) for kind in ("running", "min_running", "queued")}
             for name in QUEUES
         },
     }

@@ -11,7 +11,7 @@ long polls) go Django's way, because they must not hold a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import IO, Any
@@ -25,8 +25,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve, set_script_prefix
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
+# As Django types them.
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -86,16 +87,18 @@ class Handler(ASGIHandler):
         """Do all that needs a thread; an answer that is no stream is closed at its end."""
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
+        response: Any
         request, response = self.create_request(scope, body)
         if request is not None:
-            request.found = match
+            request.found = match  # type: ignore[attr-defined]
             response = self._chain.get_response(request)
         response._handler_class = self.__class__
         if not response.streaming:
             # Sends request_finished, which gives the database connection back before the client reads.
             response.close()
             body.close()
-        return response
+        answer: HttpResponseBase = response
+        return answer
 
 
 def _match(scope: Scope) -> ResolverMatch | None:

@@ -16,7 +16,7 @@ from tasks.api.consumption import mark_consumed
 from tasks.api.forecast import forecast
 from tasks.api.serializers import SubmitBody, read_submission
 from tasks.selectors.filters import FILTERS, filter_tasks
-from tasks.selectors.representation import task_json, tasks_json
+from tasks.selectors.representation import new_task_json, task_json, tasks_json
 from tasks.selectors.tasks import visible_task, visible_tasks
 from tasks.services.submit import submit, try_submit
 from tenants.access import TenantView
@@ -48,9 +48,10 @@ class TaskList(TenantView):
 
         def create() -> Created:
             task = submit(self.tenant, self.actor, submission, request_id=request_id_of(request))
-            # `queued_at` is the database's clock: read what it wrote.
-            task.refresh_from_db(fields=["queued_at", "status", "status_reason", "finished_at"])
-            shown = task_json(task)
+            if submission.depends_on:
+                # Parents that have ended may have moved it on.
+                task.refresh_from_db(fields=["queued_at", "status", "status_reason", "finished_at"])
+            shown = new_task_json(task, submission.depends_on)
             return Created(shown, shown["links"]["self"])
 
         return create_once(request, scope=self.actor.idempotency_scope, create=create)

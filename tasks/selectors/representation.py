@@ -6,7 +6,7 @@ Lists are made in a fixed number of queries whatever their length.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from django.db.models import prefetch_related_objects
 
 from rest.times import rfc3339
 from tasks.models import Run, Task, TaskFile, TaskType
-from tasks.selectors.waiting import waiting_for_many
+from tasks.selectors.waiting import waiting_for, waiting_for_many
 from tasks.states import RunStatus
 
 MAX_DEPENDENTS = 200
@@ -54,6 +54,11 @@ def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> di
         ]
         shown["runs"] = [run_json(run, task=task, operator=operator) for run in task.runs.all()]
     return shown
+
+
+def new_task_json(task: Task, parents: Collection[uuid.UUID]) -> dict[str, Any]:
+    """Return a task that this transaction has stored: nobody can wait for it yet. One query."""
+    return _task(task, waiting_for(task), Related(sorted(parents), []))
 
 
 def tasks_json(

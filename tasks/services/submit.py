@@ -9,7 +9,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
 
 from rest.errors import BadRequest, FieldError
 from tasks import fault_points
@@ -17,12 +16,13 @@ from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
 from tasks.models import Dependency, Later, Task, TaskType
 from tasks.schemas import check_params
+from tasks.selectors.types import task_type_named
 from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
 from tasks.services.keys import check_key, holder_of, take_key
-from tasks.services.ready import make_ready
 from tasks.services.release import queue_deadline, settle
-from tasks.services.transitions import first_event, lock_task
+from tasks.services.store import store
+from tasks.services.transitions import lock_task
 from tasks.states import INITIAL, Reason, Status
 from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
 from tenants.actor import Actor
@@ -55,11 +55,8 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         task_type = _check(submission)
         _take_key(tenant, submission)
         parents = _lock_parents(tenant, submission.depends_on)
-        task = _store(tenant, actor, submission, task_type, parents, request_id)
-        limits = limits_for(tenant)
+        task, limits = _store(tenant, actor, submission, task_type, parents, request_id)
         enters_line = task.status == Status.QUEUED
-        if enters_line:
-            make_ready(task, type_id=task_type.pk, epoch=1)
         if any(parent.finished_at is not None for parent in parents):
             settle(task)
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
@@ -94,7 +91,7 @@ def try_submit(tenant: Tenant, submission: Submission) -> Verdict:
 def _check(submission: Submission) -> TaskType:
     if settings.SWITCHYARD.maintenance:
         raise Maintenance
-    task_type = TaskType.objects.filter(name=submission.type).first()
+    task_type = task_type_named(submission.type)
     if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
         raise UnknownTaskType(submission.type)
     check_params(task_type.params_schema, submission.params)
@@ -160,17 +157,16 @@ def _store(
     task_type: TaskType,
     parents: list[Task],
     request_id: str,
-) -> Task:
+) -> tuple[Task, dict[str, Any]]:
     status = _first_status(submission, parents)
     assert status in INITIAL  # noqa: S101 - the trigger would refuse it
     idempotent = task_type.idempotent if submission.idempotent is None else submission.idempotent
-    task = Task.objects.create(
+    task = Task(
         tenant=tenant,
         type=task_type.name,
         queue=submission.queue or task_type.queue,
         priority=submission.priority,
         status=status.value,
-        last_seq=1,
         params=submission.params,
         labels=submission.labels,
         key=submission.key,
@@ -193,7 +189,6 @@ def _store(
         submitter=actor.key,
         request_id=request_id,
         scheduled_for=submission.scheduled_for,
-        queued_at=Now() if status is Status.QUEUED else None,
         deadline_at=_deadline(submission, status),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
@@ -201,10 +196,11 @@ def _store(
         facts["request_id"] = request_id
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
-    first_event(task, facts)
-    Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
+    limits = store(task, facts, type_id=task_type.pk)
+    if parents:
+        Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
     _remember_due(task)
-    return task
+    return task, limits
 
 
 def _deadline(submission: Submission, status: Status) -> datetime | None:
@@ -225,4 +221,5 @@ def _remember_due(task: Task) -> None:
     if task.deadline_at is not None:
         what = "upload" if task.status == Status.ALLOCATED else "queue_timeout"
         due.append(Later(task_id=task.pk, due_at=task.deadline_at, what=what))
-    Later.objects.bulk_create(due)
+    if due:
+        Later.objects.bulk_create(due)

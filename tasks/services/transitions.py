@@ -76,16 +76,6 @@ def note(task: Task, kind: str, data: Mapping[str, Any], *, run: int | None = No
     _write_event(task, kind=kind, run=run, data=data)
 
 
-def first_event(task: Task, facts: Mapping[str, Any]) -> None:
-    """Write event 1 of a task that was stored with ``last_seq`` 1."""
-    _write_event(
-        task,
-        kind="state",
-        run=None,
-        data={"status": task.status, "from": None, "reason": None, **facts},
-    )
-
-
 def _write_event(task: Task, *, kind: str, run: int | None, data: Mapping[str, Any]) -> None:
     Event.objects.create(
         task_id=task.pk,
