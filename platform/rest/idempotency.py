@@ -69,8 +69,11 @@ def create_once(
     scope: str,
     create: Callable[[], Created],
     secret_fields: Collection[str] = (),
+    whole: bool = False,
 ) -> Response:
     """Run ``create`` in a transaction, at most once per ``Idempotency-Key`` of the request.
+
+    ``whole`` says that ``create`` makes one transaction of its own, which is enough without a key.
 
     ``scope`` says whose keys these are (``actor.idempotency_scope``); ``secret_fields`` are members
     of the body that are shown once and never stored. Read and validate ``request.data`` before.
@@ -81,6 +84,8 @@ def create_once(
         Problem: whatever ``create`` raises; then nothing is stored.
     """
     key = read_key(request)
+    if key is None and whole:
+        return _answer(create())
     with transaction.atomic():
         if key is None:
             return _answer(create())

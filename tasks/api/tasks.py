@@ -54,7 +54,7 @@ class TaskList(TenantView):
             shown = new_task_json(task, submission.depends_on)
             return Created(shown, shown["links"]["self"])
 
-        return create_once(request, scope=self.actor.idempotency_scope, create=create)
+        return create_once(request, scope=self.actor.idempotency_scope, create=create, whole=True)
 
 
 class TaskDetail(TenantView):

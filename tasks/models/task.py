@@ -129,7 +129,27 @@ class Task(models.Model):
             models.Index(fields=["tenant", "-ordinal"], name="task_list"),
             models.Index(fields=["tenant", "status", "-ordinal"], name="task_by_status"),
             models.Index(fields=["tenant", "type", "-ordinal"], name="task_by_type"),
-            GinIndex(fields=["labels"], name="task_labels", opclasses=["jsonb_path_ops"]),
+            models.Index(fields=["tenant", "submitted_by", "-ordinal"], name="task_by_submitter"),
+            models.Index(
+                fields=["tenant", "schedule_id", "-ordinal"],
+                name="task_by_schedule",
+                condition=Q(schedule_id__isnull=False),
+            ),
+            models.Index(
+                fields=["tenant", "key", "-ordinal"], name="task_by_key", condition=Q(key__isnull=False)
+            ),
+            models.Index(
+                fields=["tenant", "-ordinal"],
+                name="task_cancel_requested",
+                condition=Q(cancel_requested_at__isnull=False),
+            ),
+            # Where in the order of submission a time lies, for every filter by time.
+            models.Index(fields=["created_at"], name="task_by_creation"),
+            # "What has started, or ended, since …" where that is little or nothing.
+            models.Index(fields=["tenant", "started_at"], name="task_by_start"),
+            models.Index(fields=["tenant", "finished_at"], name="task_by_finish"),
+            # Both a label with its value (@>) and a label's key alone (?).
+            GinIndex(fields=["labels"], name="task_labels"),
             # "Is a task with this key still active?", asked by each submit that names a key.
             models.Index(
                 fields=["tenant", "key"],

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import datetime, timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from rest.parameters import Parameters
-from tasks.models import Task
+from tasks.models import Task, TaskType
 from tasks.states import ALIASES, Queue, Status
 
 TIMES = ("created", "started", "finished")
@@ -33,6 +35,9 @@ FILTERS = (
 
 NOBODY = "none"
 """As a value of ``submitted_by`` and ``schedule``: those that have none."""
+
+LONGEST_SUBMISSION = timedelta(minutes=10)
+"""No transaction that submits lasts longer from its first statement (``created_at``) to the number."""
 
 _STATUSES = {status.value: status.value for status in Status} | {
     alias: status.value for alias, status in ALIASES.items()
@@ -74,14 +79,29 @@ def filter_tasks(tasks: QuerySet[Task], parameters: Parameters) -> QuerySet[Task
 
 def _types(parameters: Parameters) -> Q:
     words = parameters.words("type")
-    found = Q()
-    for word in words or ():
-        if "*" in word:
-            parts = (re.escape(part) for part in re.split(r"\*+", word))
-            found |= Q(type__regex=f"^{'.*'.join(parts)}$")
-        else:
-            found |= Q(type=word)
-    return found
+    if words is None:
+        return Q()
+    names = {word for word in words if "*" not in word}
+    patterns = [word.split("*") for word in words if "*" in word]
+    if patterns:
+        # By name, so that an index finds them; whatever was ever submitted has its row here.
+        known = TaskType.objects.values_list("name", flat=True)
+        names |= {name for name in known if any(_fits(name, parts) for parts in patterns)}
+    return Q(type__in=sorted(names))
+
+
+def _fits(name: str, parts: list[str]) -> bool:
+    """Whether the name is the parts in order with anything between them; linear, unlike a regex."""
+    first, *middle, last = parts
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in middle:
+        at = name.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
 
 
 def _labels(parameters: Parameters) -> Q:
@@ -116,9 +136,27 @@ def _times(parameters: Parameters) -> Q:
         before = parameters.time(f"{name}_before")
         if after is not None:
             found &= Q(**{f"{name}_at__gte": after})
+            if name == "created":
+                found &= _submitted_after(after)
         if before is not None:
-            found &= Q(**{f"{name}_at__lte": before})
+            # What was started or finished by then was submitted by then.
+            found &= Q(**{f"{name}_at__lte": before}) & _submitted_before(before)
     return found
+
+
+def _submitted_before(moment: datetime) -> Q:
+    """Bound the ordinals of what was created until ``moment``: the list goes by them, newest first.
+
+    Without it, the page of a year ago would be found by reading all that came since. A task whose
+    transaction began later than any other's could last is behind every one of those.
+    """
+    later = Task.objects.filter(created_at__gt=moment + LONGEST_SUBMISSION).order_by("created_at")
+    return Q(ordinal__lt=Coalesce(Subquery(later.values("ordinal")[:1]), Value(2**63 - 1)))
+
+
+def _submitted_after(moment: datetime) -> Q:
+    earlier = Task.objects.filter(created_at__lt=moment - LONGEST_SUBMISSION).order_by("-created_at")
+    return Q(ordinal__gt=Coalesce(Subquery(earlier.values("ordinal")[:1]), Value(0)))
 
 
 def _uuids(parameters: Parameters, name: str) -> list[uuid.UUID] | None:

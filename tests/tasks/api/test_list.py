@@ -217,7 +217,7 @@ def test_a_submission_costs_the_same_few_queries_in_a_full_tenant(acme: World) -
     for _ in range(30):
         submitted(acme.acme)
     # Token and tenant; the type's version; task, event, place in line and limits in one; the line's
-    # counter; why it waits. In a test each of the two transactions is a savepoint of two statements.
-    assert before == cost() == 5 + 4
+    # counter; why it waits. In a test the transaction is a savepoint of two statements.
+    assert before == cost() == 5 + 2
     assert first <= before + 2  # the token's last use, and the type itself
     assert uuid.UUID(ids(caller)[0])

@@ -1,0 +1,207 @@
+"""How long a page of the task list takes over a million tasks, for each filter and for some together.
+
+``python -m bench.lists`` starts PostgreSQL, Valkey and one web process of its own, fills in twenty
+tenants, one of which has six tasks in ten, and asks that one's list over HTTP through one kept
+connection: the first page, and pages deep inside. It then asks for events and log of one task with
+100,000 lines. Prints milliseconds per request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from urllib.parse import quote
+
+import psycopg
+
+from bench.servers import Client, percentile, platform, request_bytes, web
+
+TARGET_MS = 30
+
+# Statuses as a year of work leaves them; types, people and labels in unequal shares, also rare ones.
+FILL = """
+INSERT INTO tenants_tenant (uid, slug, name, paused, network_permitted, is_first, version)
+SELECT gen_random_uuid(), 'team-' || n, 'Team', false, false, false, 1 FROM generate_series(2, 20) n;
+
+INSERT INTO task_type (name, title, description, queue, params_schema, handler, cancellable, idempotent,
+  preemptible, steering, network, time_limit, max_retries, retry, limits, secrets, needs, on_loss,
+  on_shutdown, test_only)
+SELECT 'team.type' || n, '', '', 'normal', '{}', 'x:y', true, true, false, false, false, 60, 0, '{}',
+       '{}', '[]', '[]', 'retry', 'requeue', false FROM generate_series(0, 40) n;
+
+ALTER TABLE task DISABLE TRIGGER USER;
+WITH teams AS (SELECT array_agg(id ORDER BY id) AS ids FROM tenants_tenant), made AS (
+  SELECT n, now() - (%(count)s - n) * interval '30 days' / %(count)s AS at, random() AS a,
+         random() AS b, random() AS c, random() AS d
+    FROM generate_series(1, %(count)s) n
+)
+INSERT INTO task (id, tenant_id, type, queue, priority, status, life, attempt, epoch, last_seq, params,
+  labels, key, key_policy, on_parent_failure, idempotent, preemptible, max_retries, retry, limits,
+  inputs, secrets, submitted_by, submitter, request_id, schedule_id, cancel_requested_at,
+  cancel_requested_by, cancel_reason, consumed_at, failures, losses, crashes, restarts, preemptions,
+  progress_percent, progress_step, result_expired, created_at, queued_at, started_at, finished_at)
+SELECT uuidv7(at - clock_timestamp()), teams.ids[CASE WHEN a < 0.6 THEN 1 ELSE 2 + n %% 19 END],
+       'team.type' || (40 * b * b)::int, (ARRAY['normal', 'critical', 'batch'])[1 + n %% 3], 0,
+       CASE WHEN n > %(count)s - 2000 THEN 'queued' WHEN c < 0.9 THEN 'completed'
+            WHEN c < 0.96 THEN 'failed' WHEN c < 0.99 THEN 'cancelled' ELSE 'dropped' END,
+       1, 1, 1, 3, '{"command": ["ruff", "check", "."]}',
+       jsonb_build_object('pr', (d * 100000)::int::text, 'branch',
+         CASE WHEN c < 0.7 THEN 'main' ELSE 'topic' END)
+         || CASE WHEN n %% 100000 = 7 THEN '{"rare": "yes"}' ELSE '{}' END::jsonb,
+       CASE WHEN d < 0.05 THEN 'key-' || n %% 1000 END, 'queue', 'cancel', true, false, 3, '{}', '{}',
+       '[]', '[]', CASE WHEN n %% 200000 = 9 THEN 'user:rare' ELSE 'token:ci' || (20 * d)::int END,
+       'token:1', 'request', CASE WHEN b < 0.1 THEN uuid_in(md5((n %% 50)::text)::cstring) END,
+       CASE WHEN c BETWEEN 0.96 AND 0.99 THEN at END, '', '', CASE WHEN d < 0.5 THEN at END,
+       0, 0, 0, 0, 0, 0, '', false, at, at, CASE WHEN n <= %(count)s - 2000 THEN at + '2 s' END,
+       CASE WHEN n <= %(count)s - 2000 THEN at + '60 s' END
+  FROM made, teams;
+ALTER TABLE task ENABLE TRIGGER USER;
+
+INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)
+SELECT id, queue, tenant_id, 0, ordinal, 1, 1, false FROM task WHERE status = 'queued';
+INSERT INTO dependency (child_id, parent_id)
+SELECT child.id, parent.id FROM task child JOIN task parent ON parent.ordinal = child.ordinal - 1
+ AND parent.tenant_id = child.tenant_id WHERE child.ordinal %% 50 = 0;
+
+WITH watched AS (SELECT id, tenant_id FROM task WHERE tenant_id = (SELECT min(id) FROM tenants_tenant)
+                  ORDER BY ordinal LIMIT 1)
+INSERT INTO log_chunk (task_id, seq, run, stream, first_line, lines, offsets)
+SELECT id, 10 + n * 2, 1, (ARRAY['stdout', 'stderr'])[1 + n %% 2], n * 20,
+       array_fill('a line of output number ' || n, ARRAY[20]), array_fill(5, ARRAY[20])
+  FROM watched, generate_series(0, 4999) n;
+WITH watched AS (SELECT id, tenant_id FROM task WHERE tenant_id = (SELECT min(id) FROM tenants_tenant)
+                  ORDER BY ordinal LIMIT 1)
+INSERT INTO event (task_id, seq, tenant_id, kind, run, data)
+SELECT id, 11 + n * 2, tenant_id, 'progress', 1, '{"percent": 1, "step": ""}'
+  FROM watched, generate_series(0, 4999) n;
+"""
+
+FACTS = """
+SELECT (SELECT id FROM task WHERE tenant_id = t.id ORDER BY ordinal LIMIT 1),
+       (SELECT parent_id FROM dependency d JOIN task p ON p.id = d.parent_id
+         WHERE p.tenant_id = t.id LIMIT 1),
+       (SELECT schedule_id FROM task WHERE tenant_id = t.id AND schedule_id IS NOT NULL LIMIT 1)
+  FROM tenants_tenant t ORDER BY id LIMIT 1
+"""
+TIME = "to_char(now() AT TIME ZONE 'UTC' - %s * interval '1 hour', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+
+LISTS = (
+    "",
+    "status=completed",
+    "status=queued",
+    "status=dropped",
+    "status=running",
+    "status=failed,dropped",
+    "type=team.type3",
+    "type=team.type40",
+    "type=none.such",
+    "type=team.*",
+    "type=*type40",
+    "type=none.*",
+    "queue=batch",
+    "label=branch=main",
+    "label=pr=4711",
+    "label=pr",
+    "label=rare",
+    "label=none=such",
+    "key=key-7",
+    "key=none",
+    "submitted_by=token:ci7",
+    "submitted_by=user:rare",
+    "submitted_by=none",
+    "schedule={schedule}",
+    "schedule=none",
+    "parent={parent}",
+    "created_after={recent}",
+    "created_before={old}",
+    "created_after={old}&created_before={old_end}",
+    "started_after={recent}",
+    "started_before={old}",
+    "finished_after={recent}",
+    "finished_after={future}",
+    "finished_before={old}",
+    "finished_after={old}&finished_before={old_end}",
+    "cancel_requested=true",
+    "cancel_requested=false",
+    "consumed=true",
+    "consumed=false",
+    "status=completed&consumed=false",
+    "status=failed&type=team.type40",
+    "status=running&type=team.type3",
+    "status=failed,dropped&label=branch=topic&queue=batch",
+    "label=pr=4711&status=completed",
+    "submitted_by=token:ci7&status=dropped&created_before={old}",
+    "type=team.type4*&submitted_by=user:rare",
+)
+
+
+def fill(url: str, count: int) -> dict[str, str]:
+    """Fill in the tasks; gives what the addresses name."""
+    with psycopg.connect(url, autocommit=True) as database:
+        for statement in FILL.split(";\n"):
+            if statement.strip():
+                parameters = {"count": count} if "%(count)s" in statement else None
+                text = statement if parameters else statement.replace("%%", "%")
+                database.execute(text, parameters, prepare=False)
+        row = database.execute(FACTS).fetchone()
+        assert row is not None
+        names = dict(zip(("task", "parent", "schedule"), map(str, row), strict=True))
+        for name, hours in (("recent", 1), ("future", -1), ("old", 600), ("old_end", 599)):
+            found = database.execute(f"SELECT {TIME}", [hours]).fetchone()
+            assert found is not None
+            names[name] = str(found[0])
+        database.execute("VACUUM ANALYZE")
+    return names
+
+
+def ask(client: Client, path: str, token: str, times: int) -> tuple[list[float], int, str | None]:
+    """Ask for a list and the next pages; gives the milliseconds, the first page's rows, its next."""
+    waits = []
+    for _ in range(times):
+        status, body, took = client.ask(request_bytes("GET", path, token))
+        if status != 200:
+            raise RuntimeError(f"{path}: {status} {body[:300]!r}")
+        waits.append(took)
+    page = json.loads(body)
+    return waits, len(page["results"]), page["next"]
+
+
+def main() -> None:
+    """Fill in, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--times", type=int, default=20, help="requests per list")
+    options = parser.parse_args()
+    everything: list[float] = []
+    with platform() as (environment, token):
+        names = fill(environment["DATABASE_URL"], options.tasks)
+        with web(environment) as (port, _):
+            client = Client(port)
+            base = "/api/v1/tenants/bench"
+            ask(client, f"{base}/tasks", token, 20)
+            print("list                                                     rows   p50 ms   max ms")
+            lists = [f"/tasks?{query.format(**names)}" for query in LISTS]
+            task = f"/tasks/{names['task']}"
+            lists += [
+                f"{task}/{end}" for end in ("events", "events?after=9000", "events?kinds=progress")
+            ]
+            lists += [f"{task}/{end}" for end in ("log", "log?after=9000", "log?stream=stderr&run=1")]
+            for path in lists:
+                waits, rows, following = ask(
+                    client, quote(base + path, safe="/?&=,:*"), token, options.times
+                )
+                if following:
+                    deeper = following[following.index("/api/") :]
+                    waits += ask(client, deeper, token, options.times)[0]
+                everything += waits
+                mark = "  too slow" if percentile(waits, 0.5) > TARGET_MS else ""
+                print(
+                    f"{path[:56]:<56}{rows:>5}{percentile(waits, 0.5):>9.1f}{max(waits):>9.1f}{mark}",
+                    flush=True,
+                )
+            middle, tail = percentile(everything, 0.5), percentile(everything, 0.99)
+            print(f"all: p50 {middle:.1f} ms, p99 {tail:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
