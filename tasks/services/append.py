@@ -96,7 +96,9 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
                 "step": progress.step if progress else None,
                 "checkpoint": storable_json(checkpoint.data) if checkpoint else None,
                 "lines": sum(len(chunk.lines) for chunk in chunks),
-                "bytes": sum(len(line.encode()) + 1 for chunk in chunks for line in chunk.lines),
+                "bytes": sum(
+                    len(line.encode("utf-8", "replace")) + 1 for chunk in chunks for line in chunk.lines
+                ),
                 "task": task_id,
                 "epoch": epoch,
             },
