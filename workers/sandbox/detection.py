@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,15 +20,13 @@ PROBE_SECONDS = 10.0
 class Detection:
     """What was found: the highest level that works, and for each one that does not, why.
 
-    `level` is None when not even the required minimum works. `bwrap` says that bubblewrap is
-    installed.
+    `level` is None when not even the required minimum works.
     """
 
     level: Level | None
     available: Mapping[Level, bool]
     reasons: Mapping[Level, str]
     landlock_abi: int
-    bwrap: bool
 
 
 def detect(
@@ -58,7 +55,7 @@ def detect(
         )
     linux = sys.platform == "linux"
     abi = landlock.abi() if linux else 0
-    return Detection(best, available, reasons, abi, shutil.which("bwrap") is not None)
+    return Detection(best, available, reasons, abi)
 
 
 def _refused(level: Level, identity: HandlerIdentity | None, base: Path | None) -> str | None:
