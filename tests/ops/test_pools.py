@@ -56,6 +56,7 @@ def a_program(tmp_path: Path) -> Any:
     """The program of a worker with two slots."""
     return worker_program(
         WorkerPlan("critical", 1, 2),
+        database_url="postgresql:///none",
         host="here",
         isolation="full",
         folder=tmp_path,

@@ -1,7 +1,7 @@
 """Run this machine's worker processes until asked to stop.
 
 1. Find the isolation level, and refuse to start below the required minimum.
-2. Start one Celery worker (or more, by size) per pool.
+2. Start the pooler of connections, then one Celery worker (or more, by size) per pool.
 3. Restart what dies; kill and restart what hangs.
 4. Keep the worker rows right, end orphans, wipe left workspaces (in :mod:`ops.pools.records`).
 5. On SIGTERM let all workers drain at once; kill what is left after drain, grace and margin.
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ops.pools.connections import pooled_connections
 from ops.pools.housekeeping import Housekeeping
 from ops.pools.machine import this_machine
 from ops.pools.records import Records
@@ -40,6 +41,7 @@ class Manager:
     def __init__(
         self,
         *,
+        database_url: str,
         pool_slots: dict[str, int],
         isolation: str,
         isolation_minimum: str,
@@ -59,6 +61,10 @@ class Manager:
         self.folder = folder
         self.logs = logs
         self.directory = directory
+        self.database_url = database_url
+        self.connections = pooled_connections(
+            database_url, preferred=folder / "sockets", directory=directory, logs=logs
+        )
         self.stop_seconds = drain + 2 * cancel_grace + STOP_MARGIN
 
     def run(self) -> None:
@@ -71,7 +77,11 @@ class Manager:
                 watch.turn()
                 self._report(watch)
             logger.info("draining")
-            watch.stop(meanwhile=partial(self._report, watch, draining=True))
+            watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
+            # Only now: runs that end while their worker drains still write through it.
+            watch.stop()
+            if self.connections:
+                self.connections.remove()
             watch.end_strays()
             self.records.now([], draining=True, clean=True)
             self.records.finish(seconds=LAST_WORDS_SECONDS)
@@ -82,10 +92,14 @@ class Manager:
         Each waits a moment for the one before: on a small machine the first pool, which somebody
         waits for, would otherwise share the processors with all others' imports.
         """
+        if self.connections:
+            watch.add(self.connections.program)
+            watch.until(self.connections.ready, seconds=START_APART_SECONDS)
         for what in self.plans.values():
             watched = watch.add(
                 worker_program(
                     what,
+                    database_url=self.connections.url if self.connections else self.database_url,
                     host=self.machine.host,
                     isolation=self.machine.isolation,
                     folder=self.folder,
@@ -100,7 +114,11 @@ class Manager:
         logger.info("%d workers at isolation %s", len(self.plans), self.machine.isolation)
 
     def _report(self, watch: Watch, *, draining: bool = False) -> None:
-        found = [pulse(self.plans[name], watched) for name, watched in watch.programs.items()]
+        found = [
+            pulse(what, watch.programs[name])
+            for name, what in self.plans.items()
+            if name in watch.programs
+        ]
         # Looked at after the pulses: whoever they call dead has left its orphans to us by now.
         clean = not watch.adopted()
         self.records.now([each for each in found if each], draining=draining, clean=clean)

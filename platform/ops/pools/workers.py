@@ -48,6 +48,7 @@ def plan(pool_slots: dict[str, int]) -> list[WorkerPlan]:
 def worker_program(
     what: WorkerPlan,
     *,
+    database_url: str,
     host: str,
     isolation: str,
     folder: Path,
@@ -69,6 +70,7 @@ def worker_program(
     environment = {
         **os.environ,
         "SWITCHYARD_ROLE": "worker",
+        "DATABASE_URL": database_url,
         # Tried once by the manager; each run would otherwise find it out anew.
         "SWITCHYARD_ISOLATION": isolation,
         "SWITCHYARD_WORKER_FILE": str(heartbeat),

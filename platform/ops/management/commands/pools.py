@@ -34,6 +34,7 @@ class Command(BaseCommand):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             manager = Manager(
+                database_url=environment.database_url,
                 pool_slots=environment.pool_slots,
                 isolation=environment.isolation,
                 isolation_minimum=environment.isolation_minimum,

@@ -1,0 +1,362 @@
+"""Keeps connections to PostgreSQL for this machine's supervisors, each of which lives for one run.
+
+    DATABASE_URL=… SWITCHYARD_POOLER_PASSWORD=… python -m ops.pools.pooler FOLDER
+
+A supervisor that connects by itself costs the server a new process, empty caches and cold plans: half
+of what a small run costs PostgreSQL (measured in bench/RESULTS.md). Here it gets a session that
+another one has left, over a Unix socket in FOLDER that only the workers' account can reach, with a
+password besides, because a handler at isolation level `process` may be of that account.
+
+It speaks just enough of PostgreSQL's protocol (version 3, "Frontend/Backend Protocol" in its manual)
+to greet a client and to see when a session is at rest: every request answered, no transaction open.
+Only such a session is given to the next client. Any other one is closed, which rolls back what its
+client, perhaps killed in mid-transaction, has left. Sessions are not reset, since all clients are
+supervisors, which leave nothing behind: no SET, no session locks, no temporary tables.
+
+A session over TLS cannot be passed on; the pool manager does not start a pooler then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import psycopg
+
+PORT = 5432
+"""Only part of the socket's name, by which libpq finds it."""
+
+CONNECT_SECONDS = 3
+STARTUP_CAP = 10_000
+PROTOCOL_3 = 196608
+REFUSED_REQUESTS = {80877103, 80877104}
+"""SSLRequest and GSSENCRequest, answered with N: not here."""
+
+REPORTED = (
+    "server_version",
+    "server_encoding",
+    "client_encoding",
+    "application_name",
+    "is_superuser",
+    "session_authorization",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "integer_datetimes",
+    "standard_conforming_strings",
+)
+ASKS = frozenset(b"QSF")
+"""Messages of a client that the server answers with ReadyForQuery: Query, Sync, FunctionCall."""
+
+READY, TERMINATE, PASSWORD, AT_REST = ord("Z"), ord("X"), ord("p"), ord("I")
+
+logger = logging.getLogger(__name__)
+
+
+class Frames:
+    """Follows a stream of messages (a type byte, a length, a body) and gives each one's type.
+
+    Bodies are skipped but for their first byte, which for ReadyForQuery is the session's state.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the stream stands between two messages."""
+        return not self._left and not self._head
+
+    def feed(self, data: bytes) -> list[tuple[int, int, int]]:
+        """Return (type, first byte of the body or 0, offset in ``data`` where it began) of each.
+
+        A message counts as soon as its type, length and first byte are there.
+        """
+        seen = []
+        at = 0
+        while at < len(data):
+            if self._left:
+                skipped = min(self._left, len(data) - at)
+                self._left -= skipped
+                at += skipped
+                continue
+            began = at - len(self._head)
+            head = self._head + data[at : at + 6 - len(self._head)]
+            length = int.from_bytes(head[1:5], "big") if len(head) >= 5 else -1
+            if length < 0 or (length > 4 and len(head) < 6):
+                self._head = head
+                break
+            seen.append((head[0], head[5] if length > 4 else 0, began))
+            self._head = b""
+            # One type byte and `length` more, of which the head has taken up to five.
+            end = began + 1 + length
+            self._left = max(0, end - len(data))
+            at = min(end, len(data))
+        return seen
+
+
+class Session(asyncio.Protocol):
+    """One connection to the server, and whether it may be given away."""
+
+    def __init__(self, pooler: Pooler, opened: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        self.pooler = pooler
+        self.opened = opened
+        self.client: Client | None = None
+        self.unanswered = 0
+        self.unsynced = False
+        self.state = AT_REST
+        self.transport: asyncio.Transport
+        self._frames = Frames()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether every request has been answered and no transaction is open."""
+        return (
+            not self.unanswered
+            and not self.unsynced
+            and self.state == AT_REST
+            and self._frames.whole
+            and not self.transport.is_closing()
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's always is
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the server's answer on; what it says to nobody (it shuts down) ends the session."""
+        for kind, first, _ in self._frames.feed(data):
+            if kind == READY:
+                self.unanswered -= 1
+                self.state = first
+        if self.client is None:
+            self.close()
+        else:
+            self.client.transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the client by closing its connection too."""
+        self.pooler.forget(self)
+        if self.client is not None:
+            self.client.transport.close()
+
+    def pause_writing(self) -> None:
+        """Hold the client back while the server does not read."""
+        if self.client is not None:
+            self.client.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the client go on."""
+        if self.client is not None:
+            self.client.transport.resume_reading()
+
+    def close(self) -> None:
+        """End the session in good manners."""
+        self.transport.abort()
+        self.opened.pgconn.finish()
+
+
+class Client(asyncio.Protocol):
+    """One supervisor's connection: greeted, asked for the password, then joined to a session."""
+
+    def __init__(self, pooler: Pooler) -> None:
+        self.pooler = pooler
+        self.session: Session | None = None
+        self.transport: asyncio.Transport
+        self._received = b""
+        self._started = False
+        self._joining: asyncio.Task[None] | None = None
+        self._frames = Frames()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's always is
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Forward what a joined client says; before that, greet it."""
+        if self.session is not None:
+            self._forward(self.session, data)
+            return
+        self._received += data
+        if len(self._received) > STARTUP_CAP or self._joining is not None:
+            self.transport.abort()
+        elif not self._started:
+            self._greet()
+        else:
+            self._check_password()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the session back, or close it when it is not at rest."""
+        if self._joining is not None:
+            self._joining.cancel()
+        if self.session is not None:
+            session, self.session = self.session, None
+            session.client = None
+            self.pooler.take_back(session, whole=self._frames.whole)
+
+    def pause_writing(self) -> None:
+        """Hold the server back while the client does not read."""
+        if self.session is not None:
+            self.session.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the server go on."""
+        if self.session is not None:
+            self.session.transport.resume_reading()
+
+    def _greet(self) -> None:
+        if len(self._received) < 8:
+            return
+        length, code = struct.unpack("!II", self._received[:8])
+        if len(self._received) < length:
+            return
+        self._received = self._received[length:]
+        if code in REFUSED_REQUESTS:
+            self.transport.write(b"N")
+        elif code == PROTOCOL_3:
+            self._started = True
+            self.transport.write(_message(b"R", struct.pack("!I", 3)))
+        else:
+            self.transport.abort()
+
+    def _check_password(self) -> None:
+        if len(self._received) < 5:
+            return
+        length = int.from_bytes(self._received[1:5], "big")
+        if len(self._received) < 1 + length:
+            return
+        given = self._received[5:length].rstrip(b"\0")
+        if self._received[0] != PASSWORD or not hmac.compare_digest(given, self.pooler.password):
+            self._refuse("28P01", "The pooler's password is wrong.")
+            return
+        self._joining = asyncio.ensure_future(self._join())
+
+    async def _join(self) -> None:
+        try:
+            session = await self.pooler.session()
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            self._refuse("57P03", f"PostgreSQL cannot be reached: {error}")
+            return
+        session.client, self.session = self, session
+        reported = []
+        for name in REPORTED:
+            value = session.opened.pgconn.parameter_status(name.encode())
+            if value is not None:
+                reported.append(_message(b"S", name.encode() + b"\0" + value + b"\0"))
+        self.transport.write(
+            _message(b"R", struct.pack("!I", 0))
+            + b"".join(reported)
+            + _message(b"K", struct.pack("!II", session.opened.pgconn.backend_pid, 0))
+            + _message(b"Z", b"I")
+        )
+
+    def _forward(self, session: Session, data: bytes) -> None:
+        for kind, _, began in self._frames.feed(data):
+            if kind == TERMINATE:
+                data = data[: max(0, began)]
+                self.transport.close()
+                break
+            if kind in ASKS:
+                session.unanswered += 1
+                session.unsynced = False
+            else:
+                session.unsynced = True
+        session.transport.write(data)
+
+    def _refuse(self, code: str, text: str) -> None:
+        fields = b"SFATAL\0VFATAL\0C" + code.encode() + b"\0M" + text.encode() + b"\0\0"
+        self.transport.write(_message(b"E", fields))
+        self.transport.close()
+
+
+class Pooler:
+    """The sessions at rest, newest last; as many are open as clients ever were at once."""
+
+    def __init__(self, url: str, password: bytes) -> None:
+        self.password = password
+        self._url = url
+        self._idle: list[Session] = []
+
+    async def session(self) -> Session:
+        """Return a session at rest, or a new one.
+
+        Raises:
+            psycopg.Error, OSError: the server cannot be reached.
+        """
+        while self._idle:
+            session = self._idle.pop()
+            if session.at_rest:
+                return session
+            session.close()
+        opened = await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="switchyard",
+            client_encoding="UTF8",
+            options="-c TimeZone=UTC",
+        )
+        if opened.pgconn.ssl_in_use:
+            opened.pgconn.finish()
+            raise psycopg.OperationalError("a session over TLS cannot be passed on")
+        stream = socket.socket(fileno=os.dup(opened.pgconn.socket))
+        stream.setblocking(False)
+        loop = asyncio.get_running_loop()
+        connect = (
+            loop.create_unix_connection if stream.family == socket.AF_UNIX else loop.create_connection
+        )
+        _, session = await connect(lambda: Session(self, opened), sock=stream)
+        return session
+
+    def take_back(self, session: Session, *, whole: bool) -> None:
+        """Keep a session whose client has gone, or close it; ``whole``: no half message was sent."""
+        if whole and session.at_rest:
+            self._idle.append(session)
+        else:
+            session.close()
+
+    def forget(self, session: Session) -> None:
+        """Drop a session that the server has ended."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(session)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+async def serve(url: str, password: str, folder: Path) -> None:
+    """Serve on the socket in ``folder`` until SIGTERM."""
+    pooler = Pooler(url, password.encode())
+    path = folder / f".s.PGSQL.{PORT}"
+    path.unlink(missing_ok=True)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(lambda: Client(pooler), path, backlog=512)
+    path.chmod(0o600)
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+    server.close()
+
+
+def main() -> int:
+    """Serve; the address and the password come by the environment."""
+    logging.basicConfig(level=logging.INFO)
+    password = os.environ["SWITCHYARD_POOLER_PASSWORD"]
+    asyncio.run(serve(os.environ["DATABASE_URL"], password, Path(sys.argv[1])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
