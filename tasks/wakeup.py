@@ -16,8 +16,11 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
+from rest.patience import PatientConnection
+
 CHANNEL = "switchyard_wake"
 DEBOUNCE_SECONDS = 0.005
+SILENCE_SECONDS = 4.0
 MAX_LANES = 200
 """Lanes named in one notification; more are told as ``*``: look everywhere."""
 
@@ -59,7 +62,7 @@ class _Debouncer:
             self._changed.notify()
 
     def _run(self) -> None:
-        connected: psycopg.Connection[tuple[object, ...]] | None = None
+        connected: PatientConnection | None = None
         pause = threading.Event()
         while True:
             with self._changed:
@@ -68,9 +71,10 @@ class _Debouncer:
             payload = " ".join(sorted(lanes)) if len(lanes) <= MAX_LANES else "*"
             try:
                 if connected is None or connected.closed:
-                    connected = psycopg.connect(
+                    connected = PatientConnection.connect(
                         settings.SWITCHYARD.database_url, autocommit=True, connect_timeout=3
                     )
+                    connected.silence = SILENCE_SECONDS
                 connected.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
             except psycopg.Error as error:
                 log.info("wakeup_lost", error=str(error))

@@ -15,10 +15,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from rest.errors import MethodNotAllowed, Unavailable
+from rest.patience import PatientConnection, patient
 from rest.problems import problem_response
 
 CONNECT_SECONDS = 2
-STATEMENT_MILLISECONDS = 800
+SILENCE_SECONDS = 0.8
 """Together below three seconds: a probe that waits longer is no answer."""
 
 
@@ -59,7 +60,8 @@ def what_is_missing() -> dict[str, str]:
     """
     try:
         with (
-            psycopg.connect(**_connection_parameters()) as probe,
+            patient(SILENCE_SECONDS),
+            PatientConnection.connect(**_connection_parameters()) as probe,
             probe.cursor() as cursor,
         ):
             return _missing_inside(cursor)
@@ -91,12 +93,11 @@ def newest_migrations() -> frozenset[tuple[str, str]]:
 
 def _connection_parameters() -> dict[str, Any]:
     parameters = dict(connection.get_connection_params())
-    for name in ("cursor_factory", "context", "options"):
+    for name in ("cursor_factory", "context"):
         parameters.pop(name, None)
     return {
         **parameters,
         "connect_timeout": CONNECT_SECONDS,
-        "options": f"-c statement_timeout={STATEMENT_MILLISECONDS}",
         "autocommit": True,
     }
 

@@ -1,4 +1,4 @@
-"""Turn ``DATABASE_URL`` into Django's ``DATABASES``."""
+"""How Django reaches PostgreSQL, by the role of the process."""
 
 from __future__ import annotations
 
@@ -8,49 +8,68 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from config.environment import ConfigurationError
+from rest.patience import PatientConnection
 
 # A client must hear within five seconds when PostgreSQL is away (DESIGN §7, SCENARIOS faults 31 to
-# 37), so connecting and waiting for a pooled connection together stay below that.
+# 37): `rest.outages` gives a request three of silence; a busy machine may take the rest.
 CONNECT_TIMEOUT_SECONDS = 3
-POOL_TIMEOUT_SECONDS = 4
-POOL_MAX = 24
+POOL_TIMEOUT_SECONDS = 3
+
+SILENCE_SECONDS: dict[str, float] = {
+    "web": 3,
+    "dispatcher": 15,
+    "worker": 15,
+    "pools": 15,
+    "beat": 60,
+    "system": 60,
+}
+"""For how long a statement of a role waits for an answer. `manage` is not listed: a migration may
+take what it takes, and somebody is watching."""
+
+GROW_SECONDS = 1.0
+"""How long the pool tries to make a connection by itself. Its own five minutes come with doubling
+pauses, after which a server that is back would not be noticed for minutes; a request that finds the
+pool empty makes it try again anyway."""
 
 
-def databases(url: str, *, pooled: bool) -> dict[str, Any]:
+def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, Any]:
     """Return Django's ``DATABASES`` for one PostgreSQL URL.
 
-    ``pooled`` is for the web process alone: an ASGI request runs in a thread of its own, so a
-    connection that is kept per thread would never be used again. Forking processes must not pool.
+    Only the web process pools: an ASGI request runs in a thread of its own, so a connection that is
+    kept per thread would never be used again. Forking processes must not pool. The pool is also the
+    bound that leaves the server's other connections to the workers.
     """
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError as error:
         raise ConfigurationError(f"DATABASE_URL: {error}") from None
+    pooled = role == "web"
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "switchyard",
+        # Seen in pg_stat_activity.
+        "application_name": f"switchyard-{role}",
     }
     known = {"dbname", "user", "password", "host", "port"}
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
         options["pool"] = {
-            "min_size": 2,
-            "max_size": POOL_MAX,
+            "connection_class": PatientConnection,
+            "min_size": min(2, web_connections),
+            "max_size": web_connections,
             "timeout": POOL_TIMEOUT_SECONDS,
+            "reconnect_timeout": GROW_SECONDS,
         }
     return {
         "default": {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "config.postgresql",
             "NAME": parts.get("dbname", "switchyard"),
             "USER": parts.get("user", ""),
             "PASSWORD": parts.get("password", ""),
             "HOST": parts.get("host", ""),
             "PORT": str(parts.get("port", "")),
             "OPTIONS": options,
+            "SILENCE": SILENCE_SECONDS.get(role),
             "CONN_MAX_AGE": 0,
-            # After a restart of PostgreSQL the pool is full of dead connections: each is looked at
-            # before it is handed out, so the first requests afterwards are served.
-            "CONN_HEALTH_CHECKS": pooled,
             "TEST": {"NAME": "test_switchyard"},
         }
     }

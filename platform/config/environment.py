@@ -63,6 +63,8 @@ class Environment(BaseSettings):
     request_rate: float = Field(default=500, alias="SWITCHYARD_REQUEST_RATE", gt=0)
     request_burst: int = Field(default=2000, alias="SWITCHYARD_REQUEST_BURST", ge=1)
 
+    web_connections: int = Field(default=24, alias="SWITCHYARD_WEB_CONNECTIONS", ge=1)
+
     lease: float = Field(default=45, alias="SWITCHYARD_LEASE", ge=1)
     heartbeat: float = Field(default=10, alias="SWITCHYARD_HEARTBEAT", gt=0)
     dispatch_timeout: float = Field(default=15, alias="SWITCHYARD_DISPATCH_TIMEOUT", ge=0.5)

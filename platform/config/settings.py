@@ -83,8 +83,10 @@ TEMPLATES = [
     }
 ]
 
-# PostgreSQL is the only truth; see config.databases for why only the web process pools.
-DATABASES = databases(SWITCHYARD.database_url, pooled=SWITCHYARD.role == "web")
+# PostgreSQL is the only truth; see config.databases for what depends on the role.
+DATABASES = databases(
+    SWITCHYARD.database_url, role=SWITCHYARD.role, web_connections=SWITCHYARD.web_connections
+)
 
 # Bytes of inputs and artifacts; what exists of them is told by PostgreSQL alone (tasks.models.files).
 STORAGES = storages(SWITCHYARD)

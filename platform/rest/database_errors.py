@@ -6,16 +6,17 @@ import psycopg
 from django.db import utils
 
 from rest.errors import Unavailable
-
-# A transaction that PostgreSQL ended to break a tie may simply be sent again.
-_TIES = ("40001", "40P01")
+from rest.ties import is_tie
 
 
 class DatabaseAway(Unavailable):
     """PostgreSQL cannot be reached, takes no more connections, or is restarting."""
 
     code = "database_unavailable"
-    default_detail = "The database cannot be reached at the moment; nothing was changed."
+    default_detail = (
+        "The database does not answer at the moment. Try again; with the same Idempotency-Key nothing "
+        "is created twice, should the first try have succeeded after all."
+    )
 
 
 class DatabaseBusy(Unavailable):
@@ -38,7 +39,6 @@ def is_outage(exception: BaseException | None) -> bool:
 
 def outage_problem(exception: BaseException) -> Unavailable:
     """Return the 503 for an exception that :func:`is_outage` accepts."""
-    cause = exception if isinstance(exception, psycopg.Error) else exception.__cause__
-    if isinstance(cause, psycopg.Error) and cause.sqlstate in _TIES:
+    if is_tie(exception):
         return DatabaseBusy(retry_after=1)
     return DatabaseAway(retry_after=2)

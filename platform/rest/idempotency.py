@@ -27,6 +27,7 @@ from rest_framework.response import Response
 from rest.errors import Conflict, ValidationFailed
 from rest.models import IdempotencyRecord
 from rest.rendering import JSONRenderer
+from rest.ties import again_on_ties
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -63,6 +64,7 @@ class Created:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@again_on_ties
 def create_once(
     request: Request,
     *,

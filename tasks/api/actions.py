@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db import transaction
@@ -11,12 +12,13 @@ from rest_framework.response import Response
 
 from audit.services import record
 from rest.parsing import Request
+from rest.ties import again_on_ties
 from tasks.api.permissions import require_change, require_change_of
 from tasks.api.serializers import ActionBody
 from tasks.models import Task
 from tasks.selectors.representation import task_json
 from tasks.selectors.tasks import visible_task
-from tasks.services.cancel import cancel
+from tasks.services.cancel import Cancelled, cancel
 from tasks.services.retry import retry
 from tenants.access import ANYBODY, TenantView
 
@@ -29,7 +31,7 @@ class TaskAction(TenantView):
     body = "optional"
     action: ClassVar[str]
 
-    def changeable(self, task_id: uuid.UUID, values: dict[str, Any]) -> Task:
+    def changeable(self, task_id: uuid.UUID, values: Mapping[str, Any]) -> Task:
         """Return the task, if the caller may change it.
 
         Raises:
@@ -40,7 +42,7 @@ class TaskAction(TenantView):
         require_change_of(self.actor, task)
         return task
 
-    def leave_trail(self, task: Task, values: dict[str, Any]) -> None:
+    def leave_trail(self, task: Task, values: Mapping[str, Any]) -> None:
         """Write the deed down, in its own transaction."""
         record(
             actor=self.actor.name,
@@ -67,6 +69,12 @@ class TaskCancel(TaskAction):
         """Cancel: a waiting task ends at once, a running one is asked to stop."""
         values = ActionBody.read(request.data)
         task = self.changeable(task_id, values)
+        cancelled = self.cancel(task, values)
+        return self.answer(cancelled.task, changed=cancelled.changed)
+
+    @again_on_ties
+    def cancel(self, task: Task, values: Mapping[str, Any]) -> Cancelled:
+        """Cancel and leave the trail in one transaction."""
         with transaction.atomic():
             cancelled = cancel(
                 task.pk,
@@ -76,7 +84,7 @@ class TaskCancel(TaskAction):
             )
             if cancelled.changed or values.get("force"):
                 self.leave_trail(task, values)
-        return self.answer(cancelled.task, changed=cancelled.changed)
+        return cancelled
 
 
 class TaskRetry(TaskAction):
@@ -89,7 +97,12 @@ class TaskRetry(TaskAction):
         """Retry a failed, dropped or cancelled task; its old runs stay."""
         values = ActionBody.read(request.data)
         task = self.changeable(task_id, values)
+        return self.answer(self.retry(task, values), changed=True)
+
+    @again_on_ties
+    def retry(self, task: Task, values: Mapping[str, Any]) -> Task:
+        """Retry and leave the trail in one transaction."""
         with transaction.atomic():
             renewed = retry(task.pk, by=self.actor.name, reason=values.get("reason") or "")
             self.leave_trail(task, values)
-        return self.answer(renewed, changed=True)
+        return renewed

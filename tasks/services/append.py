@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from rest.ties import again_on_ties
 from tasks.announce import announce
 from tasks.errors import Fenced
 
@@ -78,6 +79,7 @@ class Checkpoint:
 Said = Progress | Lines | Checkpoint
 
 
+@again_on_ties
 def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
     """Store what the newest run said, in order, and return the number of the last event.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models.functions import Now
 
+from rest.ties import again_on_ties
 from tasks.errors import NotCancellable, TaskFinished
 from tasks.models import Inflight, Later, Task, TaskType
 from tasks.services.ready import leave_line
@@ -25,6 +26,7 @@ class Cancelled:
     task: Task
 
 
+@again_on_ties
 def cancel(task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False) -> Cancelled:
     """Cancel a task in a transaction of its own; see :func:`cancel_task`."""
     with transaction.atomic():

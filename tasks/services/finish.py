@@ -8,15 +8,16 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from rest.ties import again_on_ties
 from tasks.announce import announce_on_commit
 from tasks.errors import Fenced
-from tasks.models import Task
+from tasks.models import Run, Task
 from tasks.outcomes import MESSAGE_LIMIT, Decision, Outcome, TaskFacts, decide
 from tasks.services.append import storable_json, storable_text
 from tasks.services.ready import join_line
 from tasks.services.refuse import late_write_refused
 from tasks.services.release import release_children
-from tasks.states import TERMINAL, Status
+from tasks.states import TERMINAL, RunStatus, Status
 from tasks.wakeup import wake_on_commit
 
 # Two statements, by hand, because every run pays for them: the ORM's eight cost 9 ms of its
@@ -90,6 +91,7 @@ MEASURED = (
 )
 
 
+@again_on_ties
 def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
     """End the run of ``epoch`` and return its task's new status.
 
@@ -100,8 +102,15 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
         with transaction.atomic():
             return _finish(task_id, epoch, outcome)
     except Fenced:
-        late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
+        if not _is_repetition(task_id, epoch, outcome):
+            late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
         raise
+
+
+def _is_repetition(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
+    """Whether this very end is written already: its commit's answer was lost, and it was sent again."""
+    ended = Run.objects.filter(task_id=task_id, epoch=epoch, status=outcome.status.value)
+    return bool(ended.exclude(status=RunStatus.LOST.value).exists())
 
 
 def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models.functions import Now
 
+from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.errors import Fenced
 from tasks.models import Inflight, Run, Worker
@@ -35,6 +36,7 @@ def expired_runs(limit: int = 100) -> list[Expired]:
     return [Expired(task_id, epoch) for task_id, epoch in rows]
 
 
+@again_on_ties
 def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
     """End a run whose lease has ended as ``lost``; None if it was renewed or ended meanwhile.
 

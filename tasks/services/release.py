@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
+from rest.ties import again_on_ties
 from tasks.clock import database_now
 from tasks.models import Inflight, Later, Task
 from tasks.services.ready import join_line, leave_line
@@ -116,6 +117,7 @@ def settle(child: Task) -> None:
         _cancel_if_a_parent_failed(child)
 
 
+@again_on_ties
 def due(task_id: uuid.UUID, what: str) -> bool:
     """Do what the clock has to do for a task; return whether anything changed.
 

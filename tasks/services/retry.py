@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
+from rest.ties import again_on_ties
 from tasks.errors import InputsLost, NotRetryable
 from tasks.models import Task
 from tasks.selectors.files import missing_inputs
@@ -20,6 +21,7 @@ RETRYABLE = (Status.FAILED, Status.DROPPED, Status.CANCELLED)
 BECAUSE_OF_A_PARENT = (Reason.PARENT_FAILED, Reason.PARENT_CANCELLED, Reason.PARENT_DROPPED)
 
 
+@again_on_ties
 def retry(task_id: uuid.UUID, *, by: str, reason: str = "") -> Task:
     """Start a new life of a task that ended without success.
 

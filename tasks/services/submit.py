@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
+from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
@@ -44,6 +45,7 @@ class Verdict:
     queue: str
 
 
+@again_on_ties
 def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
     """Store a task in the caller's transaction and return it.
 

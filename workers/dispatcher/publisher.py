@@ -80,7 +80,11 @@ class Publisher:
         self._waiting = deque(bell for bell in self._waiting if str(bell.task_id) not in task_ids)
 
     def depth(self, queue: str) -> int | None:
-        """Return how many messages wait in the broker for ``queue``, or None if it does not say."""
+        """Return how many messages wait in the broker for ``queue``, or None if it does not say.
+
+        A queue that the broker does not know is an empty one: Redis forgets a list with its last
+        item, and RabbitMQ has lost the messages with the queue, which publishing makes anew.
+        """
         if self._paused:
             return None
         try:
@@ -88,17 +92,20 @@ class Publisher:
                 declared = connection.default_channel.queue_declare(queue=queue, passive=True)
                 return int(declared.message_count)
         except self._failures as error:
+            if str(getattr(error, "reply_code", "")) == "404":
+                self._hang_up(pause=0)
+                return 0
             log.info("queue_depth_unknown", queue=queue, error=str(error))
             self._hang_up()
             return None
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, pause: float = PAUSE_SECONDS) -> None:
         """Leave the broker alone for a moment, and begin with new connections then.
 
         One that timed out may hold half a message or a late answer; one that was told that a queue
         is missing believes that it has declared it.
         """
-        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        self._paused_until = time.monotonic() + pause
         cast(Any, app.amqp)._producer_pool = None
         reset()
 

@@ -95,7 +95,8 @@ class Postgres:
             "log_timezone": "UTC",
             "cluster_name": "switchyard",
             # Broken clients must not keep locks or slots for ever.
-            "client_connection_check_interval": "10s",
+            "client_connection_check_interval": "5s",
+            "idle_in_transaction_session_timeout": "30s",
             "tcp_keepalives_idle": "60",
             # The ready and inflight tables turn over constantly; their dead rows must go quickly.
             "autovacuum_naptime": "15s",

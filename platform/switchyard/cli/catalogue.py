@@ -33,6 +33,7 @@ COMMANDS = (
     Command("me", "switchyard.cli.account", "Who the token is.", ACCOUNT),
     Command("tokens", "switchyard.cli.tokens", "list, create, revoke.", ACCOUNT),
     Command("up", "", "Run the whole platform on this machine.", OPERATORS),
+    Command("selftest", "", "Break a running platform a little and check its promises.", OPERATORS),
     Command("status", "switchyard.cli.status", "The state of every component.", OPERATORS),
     Command("queues", "switchyard.cli.queues", "The queues and their counts.", OPERATORS),
     Command("workers", "switchyard.cli.workers", "The workers that are alive.", OPERATORS),

@@ -16,6 +16,10 @@ SERVER_MISSING = (
 )
 
 
+SERVERS_OWN = {"up": "ops.up.command", "selftest": "ops.selftest.command"}
+"""Commands that only an installed server has, and their modules."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with its arguments (those of the process by default); return the exit code.
 
@@ -46,8 +50,8 @@ def _run(arguments: list[str]) -> int:
         return exit_codes.OK if arguments else exit_codes.USAGE
     if name in ("version", "--version"):
         return _version(arguments[1:])
-    if name == "up":
-        return _up(arguments[1:])
+    if name in SERVERS_OWN:
+        return _servers_own(SERVERS_OWN[name], arguments[1:])
     command = catalogue.find(name)
     if command is None:
         return _unknown(name)
@@ -56,17 +60,17 @@ def _run(arguments: list[str]) -> int:
     return answer if isinstance(answer, int) else exit_codes.OK
 
 
-def _up(arguments: list[str]) -> int:
+def _servers_own(module: str, arguments: list[str]) -> int:
     try:
         # By name: the client must be importable, and packaged, without the server.
-        up = import_module("ops.up.command")
+        command = import_module(module)
     except ModuleNotFoundError as error:
         if os.environ.get("SWITCHYARD_DEBUG"):
             raise
-        missing = f" (missing: {error.name})" if error.name not in ("ops", "ops.up") else ""
+        missing = "" if module.startswith(str(error.name)) else f" (missing: {error.name})"
         _say(f"{SERVER_MISSING}{missing}")
         return exit_codes.ERROR
-    return int(up.run(arguments) or 0)
+    return int(command.run(arguments) or 0)
 
 
 def _version(arguments: list[str]) -> int:

@@ -1,0 +1,104 @@
+"""How long we wait for a database that says nothing: a frozen server must not freeze us.
+
+Timeouts of PostgreSQL are kept by PostgreSQL, which cannot keep them while it is stopped, cut off or
+out of disk. So the client counts, too: whoever has waited for :attr:`Patience.seconds` without any
+answer gives up, and its connection is closed, because a late answer would be taken for that of the
+next question. Time spent on anything but waiting for the database costs no patience, and each
+answer renews it: a long request that is being served is not cut off.
+
+A request has one patience for all that it asks, pool included (:func:`patient`); code without one
+gets its connection's for each statement. Imports no Django.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.errors import _WaitTimeout
+
+R = TypeVar("R")
+
+CHECK_SECONDS = 0.1
+"""How often a waiting thread looks whether it was interrupted (psycopg's own default)."""
+
+
+class DatabaseSilent(psycopg.OperationalError):
+    """The database has not answered in time; whether it did what was asked is not known."""
+
+
+class Patience:
+    """The seconds of silence that one piece of work puts up with."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._spent = 0.0
+
+    @property
+    def left(self) -> float:
+        """Return the seconds of silence that are left; 0 when it is over."""
+        return max(0.0, self.seconds - self._spent)
+
+    def spend(self, seconds: float) -> None:
+        """Count time that was waited in vain."""
+        self._spent += seconds
+
+    def renew(self) -> None:
+        """The database has answered."""
+        self._spent = 0.0
+
+
+_current: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+def current() -> Patience | None:
+    """Return the patience of the work that this thread or task does, if it has one."""
+    return _current.get()
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[Patience]:
+    """Give what happens inside, in threads of ``sync_to_async`` too, one patience for everything."""
+    patience = Patience(seconds)
+    token = _current.set(patience)
+    try:
+        yield patience
+    finally:
+        _current.reset(token)
+
+
+class PatientConnection(psycopg.Connection[tuple[object, ...]]):
+    """A connection that is closed when the server stays silent for too long.
+
+    ``silence`` are the seconds for one statement outside of :func:`patient`; None is for ever.
+    """
+
+    silence: float | None = None
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.made_at = time.monotonic()
+
+    def wait(self, gen: PQGen[R], interval: float = CHECK_SECONDS, timeout: float | None = None) -> R:
+        """Wait for an answer, as psycopg does for every statement.
+
+        Raises:
+            DatabaseSilent: none came in time; the connection is closed.
+        """
+        patience = current() or (None if self.silence is None else Patience(self.silence))
+        if patience is None or timeout is not None:
+            return super().wait(gen, interval, timeout)
+        began = time.monotonic()
+        try:
+            answer = super().wait(gen, interval, patience.left)
+        except _WaitTimeout:
+            patience.spend(time.monotonic() - began)
+            self.pgconn.finish()
+            raise DatabaseSilent(f"no answer within {patience.seconds:g} s") from None
+        patience.renew()
+        return answer
