@@ -20,7 +20,7 @@ from rest.parameters import Parameters
 from rest.strict_json import text_fault
 from tasks.models import Task
 from tasks.selectors.filters import filter_tasks
-from tasks.selectors.tasks import visible_tasks
+from tasks.selectors.tasks import listed_tasks
 from tasks.states import ALIASES
 from tenants.models import Tenant
 
@@ -53,7 +53,7 @@ class Filters:
 
     def apply(self, tenant: Tenant) -> QuerySet[Task]:
         """Return the tenant's tasks that match, and note in ``wrong`` what cannot be read."""
-        found = visible_tasks(tenant).select_related("tenant")
+        found = listed_tasks(tenant).select_related("tenant")
         for name in NAMES:
             if name not in self.values or name in self.wrong:
                 continue

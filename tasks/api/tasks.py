@@ -17,7 +17,7 @@ from tasks.api.forecast import forecast
 from tasks.api.serializers import SubmitBody, read_submission
 from tasks.selectors.filters import FILTERS, filter_tasks
 from tasks.selectors.representation import new_task_json, task_json, tasks_json
-from tasks.selectors.tasks import visible_task, visible_tasks
+from tasks.selectors.tasks import listed_tasks, visible_task
 from tasks.services.submit import submit, try_submit
 from tenants.access import TenantView
 
@@ -31,7 +31,7 @@ class TaskList(TenantView):
     @extend_schema(operation_id="tasks_list", responses={200: dict[str, Any]})
     def get(self, request: Request, tenant: str) -> Response:
         """List tasks, newest first. Filters: AND across parameters, OR (commas) inside one."""
-        found = filter_tasks(visible_tasks(self.tenant), self.parameters)
+        found = filter_tasks(listed_tasks(self.tenant), self.parameters)
         page = page_of(request, self.parameters, found, lambda task: task, column="ordinal")
         for task in page["results"]:
             task.tenant = self.tenant

@@ -17,6 +17,11 @@ def visible_tasks(tenant: Tenant) -> QuerySet[Task]:
     return Task.objects.filter(tenant=tenant).order_by("-ordinal")
 
 
+def listed_tasks(tenant: Tenant) -> QuerySet[Task]:
+    """Return the same without what only a task's own page shows: a checkpoint may be large."""
+    return visible_tasks(tenant).defer("checkpoint", "retry", "limits", "secrets")
+
+
 def visible_task(actor: Actor, tenant: Tenant, task_id: uuid.UUID | str) -> Task:
     """Return one task of the tenant that the caller is in.
 
