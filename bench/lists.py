@@ -60,8 +60,9 @@ ALTER TABLE task ENABLE TRIGGER USER;
 INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)
 SELECT id, queue, tenant_id, 0, ordinal, 1, 1, false FROM task WHERE status = 'queued';
 INSERT INTO dependency (child_id, parent_id)
-SELECT child.id, parent.id FROM task child JOIN task parent ON parent.ordinal = child.ordinal - 1
- AND parent.tenant_id = child.tenant_id WHERE child.ordinal %% 50 = 0;
+SELECT id, before FROM (
+  SELECT id, ordinal, lag(id) OVER (PARTITION BY tenant_id ORDER BY ordinal) AS before FROM task) t
+ WHERE before IS NOT NULL AND ordinal %% 50 = 0;
 
 WITH watched AS (SELECT id, tenant_id FROM task WHERE tenant_id = (SELECT min(id) FROM tenants_tenant)
                   ORDER BY ordinal LIMIT 1)

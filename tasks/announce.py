@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from queue import Full, Queue
+from threading import Thread
 from typing import Any
 
 import redis
@@ -21,6 +25,8 @@ from django.db import transaction
 TIMEOUT_SECONDS = 0.2
 PAUSE_SECONDS = 1.0
 """After a failure nothing is tried for this long: a frozen Redis must not slow every commit."""
+
+MOST_WAITING = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +48,7 @@ def channel_of(prefix: str, group: str) -> str:
 
 def announce_on_commit(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
     """Announce event ``seq`` of a task once the current transaction is committed."""
-    transaction.on_commit(lambda: _announcer().send(task_id, tenant_id, seq), robust=True)
+    transaction.on_commit(lambda: _sender()(task_id, tenant_id, seq), robust=True)
 
 
 def announce(task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
@@ -105,3 +111,25 @@ class _Announcer:
 @cache
 def _announcer() -> _Announcer:
     return _Announcer()
+
+
+@cache
+def _sender() -> Callable[[uuid.UUID, int, int], None]:
+    """Return how this process sends after a commit; a client of the web process does not wait for it."""
+    return _Behind().send if settings.SWITCHYARD.role == "web" else _announcer().send
+
+
+class _Behind:
+    """Sends from one thread, in order. When it falls behind, the newest are lost: a doorbell may be."""
+
+    def __init__(self) -> None:
+        self._waiting: Queue[tuple[uuid.UUID, int, int]] = Queue(MOST_WAITING)
+        Thread(target=self._run, name="announce", daemon=True).start()
+
+    def send(self, task_id: uuid.UUID, tenant_id: int, seq: int) -> None:
+        with suppress(Full):
+            self._waiting.put_nowait((task_id, tenant_id, seq))
+
+    def _run(self) -> None:
+        while True:
+            _announcer().send(*self._waiting.get())

@@ -101,6 +101,17 @@ def test_above_the_request_rate_one_waits_and_others_do_not() -> None:
     assert bucket.take("test:2") == 0
 
 
+def test_far_from_its_rate_a_client_costs_redis_little() -> None:
+    bucket = Bucket(settings.SWITCHYARD.redis_url, rate=500, burst=2000)
+    bucket.client.delete("switchyard:rate:test:3")
+    before = bucket.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    assert [bucket.take("test:3") for _ in range(40)] == [0] * 40
+    asked = bucket.client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    # Twenty requests each time; another process's tests, and a second gone by, may add a few.
+    assert asked < 30
+    assert float(bucket.client.hget("switchyard:rate:test:3", "level")) <= 2000 - 20
+
+
 def test_without_redis_everybody_passes_and_only_the_first_waits() -> None:
     bucket = Bucket("redis://127.0.0.1:1/0", rate=0.1, burst=1)
     assert bucket.take("x") == 0

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from rest.times import rfc3339
+from tasks.clock import database_now
 from tasks.models import Task
 from tasks.services.cancel import cancel
 from tests.tasks.api.work import ended, failed, running, submitted
@@ -155,6 +156,32 @@ def test_a_bad_parameter_is_refused_by_name(acme: World, query: str, pointer: st
     answer = acme.token().get(f"{TASKS}?{query}")
     assert answer.status_code == 400, answer.content
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_a_day_among_other_days_is_found_whole(acme: World) -> None:
+    now = database_now()
+    made = [
+        Task.objects.create(
+            tenant=acme.acme,
+            type="test.dummy",
+            queue="normal",
+            status="allocated",
+            last_seq=1,
+            created_at=now - timedelta(hours=hours),
+        )
+        for hours in (72, 49, 48, 24)
+    ]
+    submitted(acme.acme)
+    caller = acme.token()
+    start = quote(rfc3339(now - timedelta(hours=50)) or "")
+    end = quote(rfc3339(now - timedelta(hours=48)) or "")
+    assert ids(caller, f"created_after={start}&created_before={end}") == [
+        str(made[2].pk),
+        str(made[1].pk),
+    ]
+    assert ids(caller, f"created_before={start}") == [str(made[0].pk)]
+    assert len(ids(caller, f"created_after={end}")) == 3
+    assert ids(caller, f"started_before={end}") == []
 
 
 def test_a_page_costs_the_same_few_queries_whatever_its_length(
