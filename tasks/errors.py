@@ -8,7 +8,7 @@
     ├── Forbidden ─── NotYours
     ├── NotFound ──── UnknownInput, ContentGone
     ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, InputsMissing,
-    │                 InputsLost, InputsClosed, UploadExpired
+    │                 InputsLost, InputsClosed, UploadExpired, WorkerGone
     ├── TooLarge ──── InputTooLarge
     ├── TooManyRequests ── QueuedLimit, SubmitRate
     └── Unavailable ─ Maintenance
@@ -77,6 +77,15 @@ class KeyConflict(Conflict):
 
     def __init__(self, key: str, task_id: str) -> None:
         super().__init__(f"Task {task_id} with the key {key!r} has not ended yet.", task=task_id)
+
+
+class WorkerGone(Conflict):
+    """The worker has ended or was lost: it cannot be drained."""
+
+    code = "worker_gone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The worker {name} does not live any more; its machine has started another.")
 
 
 class TaskFinished(Conflict):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.errors import NotFound
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
 from tasks.clock import database_now
@@ -23,6 +25,7 @@ from tasks.selectors.machinery import (
     worker_json,
 )
 from tasks.selectors.representation import tasks_json
+from tasks.services.workers import worker_drain
 from tasks.states import Queue
 from tenants.access import OperatorView
 
@@ -60,6 +63,21 @@ class OperatorWorkers(OperatorView):
         if queues is not None:
             found = found.filter(queue__in=queues)
         return Response(page_of(request, self.parameters, found, worker_json))
+
+
+class OperatorWorkerDrain(OperatorView):
+    """A worker process's end, by its operator's wish."""
+
+    @extend_schema(operation_id="operator_workers_drain", request=None, responses={200: dict[str, Any]})
+    def post(self, request: Request, worker: str) -> Response:
+        """Let a worker finish what it runs and end, once its machine has started another."""
+        try:
+            worker_id = uuid.UUID(worker)
+            changed = worker_drain(worker_id, actor=self.actor.name)
+        except (ValueError, Worker.DoesNotExist):
+            raise NotFound() from None
+        shown = worker_json(Worker.objects.get(pk=worker_id))
+        return Response({"changed": changed, "worker": shown})
 
 
 class OperatorPools(OperatorView):

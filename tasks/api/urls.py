@@ -15,6 +15,7 @@ from tasks.api.operator import (
     OperatorPools,
     OperatorQueues,
     OperatorTasks,
+    OperatorWorkerDrain,
     OperatorWorkers,
 )
 from tasks.api.runs import RunDetail, RunList
@@ -45,6 +46,7 @@ tenant_urlpatterns = [
 operator_urlpatterns = [
     path("tasks", OperatorTasks.as_view(), name="operator-tasks"),
     path("workers", OperatorWorkers.as_view(), name="operator-workers"),
+    path("workers/<str:worker>/drain", OperatorWorkerDrain.as_view(), name="operator-worker-drain"),
     path("pools", OperatorPools.as_view(), name="operator-pools"),
     path("queues", OperatorQueues.as_view(), name="operator-queues"),
     path("lanes", OperatorLanes.as_view(), name="operator-lanes"),

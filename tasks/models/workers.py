@@ -62,6 +62,7 @@ class Worker(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
     gone_at = models.DateTimeField(null=True)
+    drain_requested_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "worker"

@@ -113,6 +113,7 @@ def worker_json(worker: Worker) -> dict[str, Any]:
         "started_at": rfc3339(worker.started_at),
         "seen_at": rfc3339(worker.seen_at),
         "gone_at": rfc3339(worker.gone_at),
+        "drain_requested_at": rfc3339(worker.drain_requested_at),
     }
 
 

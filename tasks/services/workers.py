@@ -9,6 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
+from audit.services import record
+from tasks.errors import WorkerGone
 from tasks.models import TaskType, Worker
 from tasks.wakeup import wake_on_commit
 
@@ -82,6 +84,32 @@ def worker_gone(worker_id: uuid.UUID, *, lost: bool = False) -> None:
     Worker.objects.filter(pk=worker_id).exclude(status__in=("gone", "lost")).update(
         status="lost" if lost else "gone", gone_at=Now(), busy=0
     )
+
+
+def worker_drain(worker_id: uuid.UUID, *, actor: str) -> bool:
+    """Ask a worker to finish what it runs and end; its machine's pool manager starts another first.
+
+    False if it was asked before.
+
+    Raises:
+        Worker.DoesNotExist: there is no such worker.
+        WorkerGone: it does not live any more.
+    """
+    with transaction.atomic():
+        worker = Worker.objects.select_for_update().get(pk=worker_id)
+        if worker.status not in ("alive", "draining"):
+            raise WorkerGone(worker.name)
+        if worker.status == "draining" or worker.drain_requested_at is not None:
+            return False
+        Worker.objects.filter(pk=worker_id).update(drain_requested_at=Now())
+        record(actor=actor, action="worker.drain", object=f"worker:{worker_id}")
+    return True
+
+
+def workers_to_drain(worker_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Return those of some workers that an operator wants to see drained."""
+    asked = Worker.objects.filter(pk__in=tuple(worker_ids), drain_requested_at__isnull=False)
+    return set(asked.values_list("pk", flat=True))
 
 
 def workers_lose_silent(after_seconds: float) -> int:

@@ -47,7 +47,7 @@ Started as root, a worker drops to an ordinary user and gives each slot's handle
 ## Measured
 
 A hostile handler tried all of this against a supervisor, another run and the services of a platform.
-An error's name means that it was refused with that error. `python -m tests.security.table` measures again;
+An error's name means that it was refused with that error. `make isolation-table` measures again;
 a test compares.
 
 {table}

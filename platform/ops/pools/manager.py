@@ -2,7 +2,7 @@
 
 1. Find the isolation level, and refuse to start below the required minimum.
 2. Start the pooler of connections, then one Celery worker (or more, by size) per pool.
-3. Restart what dies; kill and restart what hangs.
+3. Restart what dies; kill and restart what hangs; replace what an operator drains.
 4. Keep the worker rows right, end orphans, wipe left workspaces (in :mod:`ops.pools.records`).
 5. On SIGTERM let all workers drain at once; kill what is left after drain, grace and margin.
 """
@@ -20,6 +20,7 @@ from ops.pools.connections import pooled_connections
 from ops.pools.housekeeping import Housekeeping
 from ops.pools.machine import this_machine
 from ops.pools.records import Records
+from ops.pools.rolling import Rolling
 from ops.pools.workers import STOP_MARGIN, WorkerPlan, plan, pulse, worker_program
 from ops.supervision.programs import Watched
 from ops.supervision.watch import Interrupted, Watch
@@ -71,10 +72,13 @@ class Manager:
         """Serve until SIGTERM or SIGINT, then drain."""
         self.records.start()
         with Watch(logger.warning) as watch:
+            rolling = Rolling(self.plans, partial(self._start_one, watch), _is_up)
             with suppress(Interrupted):
                 self._start(watch)
             while not watch.stop_requests:
                 watch.turn()
+                rolling.ask(self.records.to_drain())
+                rolling.turn(watch)
                 self._report(watch)
             logger.info("draining")
             watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
@@ -96,22 +100,25 @@ class Manager:
             watch.add(self.connections.program)
             watch.until(self.connections.ready, seconds=START_APART_SECONDS)
         for what in self.plans.values():
-            watched = watch.add(
-                worker_program(
-                    what,
-                    database_url=self.connections.url if self.connections else self.database_url,
-                    host=self.machine.host,
-                    isolation=self.machine.isolation,
-                    folder=self.folder,
-                    logs=self.logs,
-                    directory=self.directory,
-                    stop_seconds=self.stop_seconds,
-                )
-            )
+            watched = self._start_one(watch, what)
             is_up = partial(_is_up, what, watched)
             watch.until(is_up, seconds=START_APART_SECONDS)
             self._report(watch)
         logger.info("%d workers at isolation %s", len(self.plans), self.machine.isolation)
+
+    def _start_one(self, watch: Watch, what: WorkerPlan) -> Watched:
+        return watch.add(
+            worker_program(
+                what,
+                database_url=self.connections.url if self.connections else self.database_url,
+                host=self.machine.host,
+                isolation=self.machine.isolation,
+                folder=self.folder,
+                logs=self.logs,
+                directory=self.directory,
+                stop_seconds=self.stop_seconds,
+            )
+        )
 
     def _report(self, watch: Watch, *, draining: bool = False) -> None:
         found = [

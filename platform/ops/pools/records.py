@@ -24,6 +24,7 @@ from tasks.services.workers import (
     worker_gone,
     worker_register,
     worker_seen,
+    workers_to_drain,
 )
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Records(threading.Thread):
         self._published = False
         self._draining = False
         self._clean = False
+        self._to_drain: set[str] = set()
         self._gone: set[uuid.UUID] = set()
         self._buried: dict[uuid.UUID, int] = {}
         self._change = threading.Condition()
@@ -79,6 +81,11 @@ class Records(threading.Thread):
             self._pulses, self._draining, self._clean = found, draining, clean
             if changed:
                 self._change.notify()
+
+    def to_drain(self) -> set[str]:
+        """Return the names of the workers that an operator wants to see drained."""
+        with self._change:
+            return set(self._to_drain)
 
     def finish(self, *, seconds: float) -> None:
         """Write the last state and end; gives up after so many seconds."""
@@ -126,6 +133,9 @@ class Records(threading.Thread):
             self._gone.add(worker_id)
         if clean:
             self._give_up_runs(pulses)
+        asked = workers_to_drain(pulses)
+        with self._change:
+            self._to_drain = {pulses[worker_id].plan.name for worker_id in asked}
         for worker_id, pulse in pulses.items():
             if worker_id not in self._known:
                 self._register(pulse)

@@ -22,16 +22,25 @@ ID_VARIABLE = "SWITCHYARD_WORKER_ID"
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """One worker process that should run: the ``number``-th of its queue, with so many slots."""
+    """One worker process that should run: the ``number``-th of its queue, with so many slots.
+
+    ``generation`` counts how often it was replaced while it ran.
+    """
 
     queue: str
     number: int
     slots: int
+    generation: int = 1
+
+    @property
+    def place(self) -> str:
+        """What it and its successors share, also their log: ``critical-1``."""
+        return f"{self.queue}-{self.number}"
 
     @property
     def name(self) -> str:
-        """The short name, also of its log and heartbeat file: ``critical-1``."""
-        return f"{self.queue}-{self.number}"
+        """The short name, also of its heartbeat file: ``critical-1``, then ``critical-1.2``, …"""
+        return self.place if self.generation == 1 else f"{self.place}.{self.generation}"
 
 
 def plan(pool_slots: dict[str, int]) -> list[WorkerPlan]:
@@ -84,7 +93,7 @@ def worker_program(
         ),
         environment=environment,
         directory=directory,
-        log=logs / f"{what.name}.log" if logs else None,
+        log=logs / f"{what.place}.log" if logs else None,
         fresh=fresh,
         grace=stop_seconds,
         heartbeat=heartbeat,

@@ -40,6 +40,7 @@ class Watch:
         #: How often a stop signal came; the second one means "hurry".
         self.stop_requests = 0
         self._once: dict[int, int | None] = {}
+        self._retired: set[str] = set()
         self._listens: list[int] = []
         self._next_look = 0.0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -89,6 +90,7 @@ class Watch:
         self._sleep(wait)
         self._reap()
         now = time.monotonic()
+        self._see_off(now)
         for watched in self.programs.values():
             if watched.due is not None and now >= watched.due:
                 self._restart(watched)
@@ -165,6 +167,21 @@ class Watch:
         for watched in list(self.programs.values()):
             if names is None or watched.program.name in names:
                 del self.programs[watched.program.name]
+
+    def retire(self, name: str) -> None:
+        """End a program within its grace and forget it; the others go on (:meth:`turn` sees to it)."""
+        self._retired.add(name)
+        self.programs[name].ask_to_stop()
+
+    def _see_off(self, now: float) -> None:
+        """Kill a retired program that takes too long, and forget one that has ended."""
+        for name in tuple(self._retired):
+            watched = self.programs.get(name)
+            if watched is not None and watched.overdue(now):
+                watched.kill()
+            if watched is None or not watched.alive:
+                self.programs.pop(name, None)
+                self._retired.discard(name)
 
     def end_strays(self, *, seconds: float = 5.0) -> None:
         """Kill every process that is still below us: orphans that became our children."""

@@ -56,6 +56,11 @@ class Operator:
         """Yield the workers that are alive."""
         return self._list("workers")
 
+    def drain(self, worker: str) -> Mapping[str, Any]:
+        """Let a worker, given by its id, finish what it runs and end; another takes its place."""
+        path = f"/api/v1/operator/workers/{quote(worker, safe='')}/drain"
+        return _object(self._transport.request("POST", path))
+
     def tenants(self) -> Iterator[Mapping[str, Any]]:
         """Yield all tenants."""
         return self._list("tenants")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
+from audit.models import AuditEntry
 from tasks.models import Lane, Task, Worker
 from tests.tasks.api.work import failed, running, submitted
 from tests.tenants.callers import World
@@ -113,3 +115,30 @@ def test_lanes_show_what_holds_them(acme: World) -> None:
     ]
     assert (rows[1]["ready"], rows[1]["waiting_for"], rows[1]["detail"]) == (1, "quota", "full")
     assert rows[0]["waiting_for"] is None
+
+
+def test_draining_a_worker_is_asked_once_noted_and_audited(acme: World) -> None:
+    worker = Worker.objects.get(queue="batch")
+    path = f"{OPERATOR}/workers/{worker.pk}/drain"
+    first, again = (acme.operator().post(path, None).json() for _ in range(2))
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert first["worker"]["drain_requested_at"] is not None
+    entry = AuditEntry.objects.get(action="worker.drain")
+    assert entry.object == f"worker:{worker.pk}"
+
+
+def test_a_worker_that_does_not_live_cannot_be_drained(acme: World) -> None:
+    worker = Worker.objects.get(queue="batch")
+    Worker.objects.filter(pk=worker.pk).update(status="lost")
+    answer = acme.operator().post(f"{OPERATOR}/workers/{worker.pk}/drain", None)
+    assert (answer.status_code, answer.json()["code"]) == (409, "worker_gone")
+    for unknown in (uuid.uuid4(), "nonsense"):
+        answer = acme.operator().post(f"{OPERATOR}/workers/{unknown}/drain", None)
+        assert answer.status_code == 404
+
+
+def test_only_operators_drain(acme: World) -> None:
+    worker = Worker.objects.get(queue="batch")
+    answer = acme.token().post(f"{OPERATOR}/workers/{worker.pk}/drain", None)
+    assert answer.status_code in (403, 404)
+    assert Worker.objects.get(pk=worker.pk).drain_requested_at is None
