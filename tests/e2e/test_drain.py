@@ -36,6 +36,7 @@ def drain(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[st
 def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
     platform: Platform, work: Work, eventually: Eventually
 ) -> None:
+    eventually(lambda: len(workers(platform, "batch")) == 1, seconds=30)
     (old,) = workers(platform, "batch")
     task = work.submit(params={"seconds": 4}, queue="batch")
     work.until(task, "running")
