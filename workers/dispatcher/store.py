@@ -21,6 +21,8 @@ from workers.dispatcher.lanes import Candidate, LaneLimits, TenantLimits
 
 NAME = "dispatcher"
 WORKER_SILENT_SECONDS = 10
+LONGEST_WAIT = 8
+"""The longest wait for a claim, in times of the dispatch timeout."""
 """A worker that its machine has not reported for this long gets no more tasks."""
 
 # A loose index scan: one probe per lane instead of one row per task, so its cost is the number of
@@ -92,10 +94,14 @@ SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible FRO
 RETURNING tenant_id
 """
 
+# Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
+# timeout (a machine under load) would otherwise find every claim void by the time it makes it, and
+# the task would never start.
 REPUBLISH = """
 UPDATE inflight i
    SET epoch = i.epoch + 1, token = fresh.token, publishes = i.publishes + 1,
-       lease_until = clock_timestamp() + make_interval(secs => %(timeout)s)
+       lease_until = clock_timestamp()
+                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s))
   FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(tokens)s::text[]) AS fresh(id, epoch, token)
  WHERE i.task_id = fresh.id AND i.epoch = fresh.epoch AND i.state = 'dispatched'
    AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)
@@ -249,6 +255,7 @@ def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doo
                 "epochs": [epoch for _, epoch in overdue],
                 "tokens": [new_token() for _ in overdue],
                 "timeout": settings.SWITCHYARD.dispatch_timeout,
+                "longest": LONGEST_WAIT,
             },
         )
         return [Doorbell(*row) for row in cursor.fetchall()]

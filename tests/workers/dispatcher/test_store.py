@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db.models.functions import Now
 
+from tasks.clock import database_now
 from tasks.models import Backlog, Inflight, Leader, Parked, Ready, Task, TaskType, Worker
 from tasks.services.claim import claim
 from tenants.models import Limit, Tenant
@@ -107,6 +109,20 @@ def test_an_unclaimed_message_is_void_once_it_was_published_again(tenant: Tenant
     assert claim(task.pk, first.epoch, first.token, queue="normal", **WHO) is None  # type: ignore[arg-type]
     assert claim(task.pk, second.epoch, second.token, queue="normal", **WHO) is not None  # type: ignore[arg-type]
     assert Task.objects.get(pk=task.pk).attempt == 1
+
+
+def test_a_slow_worker_gets_more_time_with_each_publishing(tenant: Tenant, leader: int) -> None:
+    task = submitted(tenant)
+    dispatch(leader, task)
+    given = []
+    for _ in range(5):
+        overdue()
+        store.republish(leader, store.unclaimed("normal", 10)[1])
+        until = Inflight.objects.get(pk=task.pk).lease_until
+        given.append(
+            round((until - database_now()).total_seconds() / settings.SWITCHYARD.dispatch_timeout)
+        )
+    assert given == [2, 4, 8, 8, 8]
 
 
 def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) -> None:
