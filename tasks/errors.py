@@ -7,8 +7,8 @@
     │                 (and schemas.BadParams)
     ├── Forbidden ─── NotYours
     ├── NotFound ──── UnknownInput, ContentGone
-    ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, InputsMissing,
-    │                 InputsLost, InputsClosed, UploadExpired, WorkerGone
+    ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, ParentsFirst,
+    │                 InputsMissing, InputsLost, InputsClosed, UploadExpired, WorkerGone
     ├── TooLarge ──── InputTooLarge
     ├── TooManyRequests ── QueuedLimit, SubmitRate
     └── Unavailable ─ Maintenance
@@ -198,6 +198,19 @@ class InputTooLarge(TooLarge):
             f"An input may have {limit:,} bytes. Split it, or ask an operator to raise "
             "SWITCHYARD_MAX_INPUT.",
             limit=limit,
+        )
+
+
+class ParentsFirst(Conflict):
+    """The task waits for another one that ended without success."""
+
+    code = "not_retryable"
+
+    def __init__(self, parent: str, status: str) -> None:
+        super().__init__(
+            f"It waits for task {parent}, which ended ({status}). Retry that one: this one comes "
+            f"back with it.",
+            parent=parent,
         )
 
 

@@ -8,10 +8,11 @@ supervisor, the reaper, a planned stop) describes the end as an :class:`Outcome`
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.states import MAX_CRASHES, MAX_LOSSES, Reason, RunStatus, Status
+from tasks.states import MAX_CRASHES, MAX_LOSSES, Reason, RunStatus, Status, failure_reason
 
 MESSAGE_LIMIT = 4000
 """An error's message is cut to this many characters; the whole text is in the log."""
@@ -21,8 +22,9 @@ MESSAGE_LIMIT = 4000
 class Outcome:
     """How a run ended.
 
-    ``error`` is ``{code, message, type?, detail?}`` or None. ``retry`` overrides the policy: False
-    forbids a retry, True asks for one, None leaves it to the policy. ``crashed`` means that the
+    ``error`` is ``{code, message, type?, detail?}`` or None. ``retry`` is what the handler said with
+    its error: False forbids another attempt, True allows one whatever ``retry_on`` and ``never_on``
+    say (``max_retries`` still bounds it), None leaves it to the policy. ``crashed`` means that the
     run took its own supervisor down while the rest of the machine lived.
     """
 
@@ -44,12 +46,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What of a task counts for the decision."""
+    """What of a task counts for the decision; ``retry`` is the policy, see :func:`may_retry`."""
 
     cancel_requested: bool
     idempotent: bool
     max_retries: int
-    retry: dict[str, float]
+    retry: Mapping[str, Any]
     failures: int
     losses: int
     crashes: int
@@ -65,7 +67,7 @@ class Decision:
     """
 
     status: Status
-    reason: Reason | str | None = None
+    reason: Reason | None = None
     counts: tuple[str, ...] = field(default=())
     delay: float = 0.0
 
@@ -86,16 +88,29 @@ def decide(outcome: Outcome, task: TaskFacts) -> Decision:
 
 
 def _after_failure(outcome: Outcome, task: TaskFacts) -> Decision:
-    code = str((outcome.error or {}).get("code", Reason.HANDLER_ERROR))
-    reason = Reason.TIMED_OUT if outcome.status is RunStatus.TIMED_OUT else code
+    error = outcome.error or {}
+    timed_out = outcome.status is RunStatus.TIMED_OUT
+    reason = Reason.TIMED_OUT if timed_out else failure_reason(str(error.get("code", "")))
     counts = ("failures",)
-    if task.cancel_requested:
-        return Decision(Status.FAILED, reason, counts)
-    if outcome.retry is False or task.max_retries == 0:
+    allowed = may_retry(error, task.retry) if outcome.retry is None else outcome.retry
+    if task.cancel_requested or not allowed or task.max_retries == 0:
         return Decision(Status.FAILED, reason, counts)
     if task.failures >= task.max_retries:
         return Decision(Status.FAILED, Reason.MAX_RETRIES_EXCEEDED, counts)
     return Decision(Status.RETRY_WAIT, reason, counts, backoff(task.failures, task.retry))
+
+
+def may_retry(error: Mapping[str, Any], policy: Mapping[str, Any]) -> bool:
+    """Return whether the policy tries again after this error.
+
+    ``never_on`` and ``retry_on`` are lists of error codes and names of exception classes. What
+    ``never_on`` names is not tried again; where ``retry_on`` names anything, nothing else is.
+    """
+    names = {error.get("code"), error.get("type")}
+    if names.intersection(policy.get("never_on", ())):
+        return False
+    wanted = policy.get("retry_on", ())
+    return not wanted or bool(names.intersection(wanted))
 
 
 def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:
@@ -123,12 +138,13 @@ def _after_interruption(outcome: Outcome, task: TaskFacts, counter: str, reason:
     return Decision(Status.FAILED, Reason.INTERRUPTED, (counter,))
 
 
-def backoff(failures: int, policy: dict[str, float]) -> float:
+def backoff(failures: int, policy: Mapping[str, Any]) -> float:
     """Return the seconds to wait before the next attempt, after ``failures`` earlier failures.
 
     ``delay × factor ** failures``, at most ``max_delay``, spread by ± ``jitter`` (a share, 0 to 1)
     so that tasks that failed together do not come back together.
     """
-    delay = min(policy["delay"] * policy["factor"] ** min(failures, 64), float(policy["max_delay"]))
-    spread = delay * policy["jitter"]
+    grown = float(policy["delay"]) * float(policy["factor"]) ** min(failures, 64)
+    delay = min(grown, float(policy["max_delay"]))
+    spread = delay * float(policy["jitter"])
     return max(0.0, delay + random.uniform(-spread, spread))  # noqa: S311 - no secret depends on it

@@ -65,6 +65,20 @@ class Reason(StrEnum):
     PREEMPTED = "preempted"
     REPLACED = "replaced"
     RETRIED = "retried"
+    # What the platform itself found wrong with a run: each bears the code of the run's error.
+    BAD_PARAMS = "bad_params"
+    CHECKOUT_FAILED = "checkout_failed"
+    CPU_LIMIT = "cpu_limit"
+    DISK_FULL = "disk_full"
+    FILE_SIZE_LIMIT = "file_size_limit"
+    MEMORY_LIMIT = "memory_limit"
+    OUT_OF_MEMORY = "out_of_memory"
+    PROCESS_LIMIT = "process_limit"
+    PROTOCOL = "protocol"
+    SANDBOX = "sandbox"
+    SECRET_UNAVAILABLE = "secret_unavailable"  # noqa: S105 - a reason, not a secret
+    SIGNAL = "signal"
+    SOURCE_REFUSED = "source_refused"
 
 
 class Queue(StrEnum):
@@ -91,13 +105,33 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.RETRY_WAIT: frozenset({Status.QUEUED}) | _GIVEN_UP,
     Status.COMPLETED: frozenset(),
     # Leaving an end is an explicit retry: a new life (services.retry), never anything else.
+    # A descendant that comes back before its own start time waits for that first.
     Status.FAILED: frozenset({Status.QUEUED, Status.BLOCKED}),
-    Status.CANCELLED: frozenset({Status.QUEUED, Status.BLOCKED}),
+    Status.CANCELLED: frozenset({Status.QUEUED, Status.BLOCKED, Status.SCHEDULED}),
     Status.DROPPED: frozenset({Status.QUEUED, Status.BLOCKED}),
 }
 
 ALIASES = {"canceled": Status.CANCELLED}
 """Spellings that filters accept besides the statuses' own."""
+
+FOUND_BY_US = frozenset(
+    {
+        Reason.BAD_PARAMS,
+        Reason.CHECKOUT_FAILED,
+        Reason.CPU_LIMIT,
+        Reason.DISK_FULL,
+        Reason.FILE_SIZE_LIMIT,
+        Reason.MEMORY_LIMIT,
+        Reason.OUT_OF_MEMORY,
+        Reason.PROCESS_LIMIT,
+        Reason.PROTOCOL,
+        Reason.SANDBOX,
+        Reason.SECRET_UNAVAILABLE,
+        Reason.SIGNAL,
+        Reason.SOURCE_REFUSED,
+    }
+)
+"""Error codes that are also the reason of a failure; every other code is the handler's own."""
 
 MAX_LOSSES = 3
 """A task whose workers were lost this often is not tried again by the platform itself."""
@@ -109,6 +143,15 @@ MAX_CRASHES = 2
 def is_terminal(status: str) -> bool:
     """Return whether a task in ``status`` has ended."""
     return status in TERMINAL
+
+
+def failure_reason(code: str) -> Reason:
+    """Return why a task is failed whose run ended with the error ``code``.
+
+    Codes that handlers raise are as many as there are handlers, so they stay in the error; the reason
+    is one of a list that clients can know.
+    """
+    return Reason(code) if code in FOUND_BY_US else Reason.HANDLER_ERROR
 
 
 def parent_reason(status: str) -> Reason:

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-DEFAULT_RETRY = {"delay": 5.0, "factor": 2.0, "max_delay": 600.0, "jitter": 0.1}
+DEFAULT_RETRY: dict[str, Any] = {
+    "delay": 5.0,
+    "factor": 2.0,
+    "max_delay": 600.0,
+    "jitter": 0.1,
+    "retry_on": [],
+    "never_on": [],
+}
+"""The retry policy where neither the task nor its type says otherwise, member by member."""
+
 DEFAULT_RETRIES = 3
 """Retries of an idempotent task; any other has none unless it asks."""
 
@@ -30,7 +39,7 @@ class Submission:
     key: str | None = None
     key_policy: str = "reject"
     max_retries: int | None = None
-    retry: dict[str, float] | None = None
+    retry: dict[str, Any] | None = None
     idempotent: bool | None = None
     preemptible: bool | None = None
     time_limit: float | None = None

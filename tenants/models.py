@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -9,7 +11,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE
-from tenants.scopes import ROLES
+from tenants.scopes import OWNER, ROLES
 
 
 class Tenant(models.Model):
@@ -43,11 +45,29 @@ class Tenant(models.Model):
         return self.slug
 
 
+def keep_an_owner(collector: Any, field: Any, memberships: Any, using: str) -> None:
+    """Delete memberships together with their users, but never a tenant's last owner (``on_delete``).
+
+    Raises:
+        ProtectedError: which Django's admin shows before it deletes anything.
+    """
+    leaving = list(memberships)
+    staying = Membership.objects.using(using).filter(role=OWNER)
+    staying = staying.exclude(pk__in=[membership.pk for membership in leaving])
+    led = set(staying.values_list("tenant_id", flat=True))
+    last = {each for each in leaving if each.role == OWNER and each.tenant_id not in led}
+    if last:
+        slugs = ", ".join(sorted(each.tenant.slug for each in last))
+        message = f"The user is the last owner of {slugs}; make somebody else an owner first."
+        raise models.ProtectedError(message, last)
+    models.CASCADE(collector, field, memberships, using)
+
+
 class Membership(models.Model):
     """A user's role in a tenant. A tenant that has members keeps at least one owner (services)."""
 
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="memberships")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, keep_an_owner, related_name="memberships")
     role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     version = models.PositiveIntegerField(default=1, editable=False)

@@ -21,6 +21,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 15.0,
         "options": {"queue": "system", "expires": 15.0},
     },
+    "system: results and history that are too old": {
+        "task": "workers.system.retention",
+        "schedule": 10 * MINUTE,
+        "options": {"queue": "system", "expires": 10 * MINUTE},
+    },
     "system: forget what has expired": {
         "task": "workers.system.prune",
         "schedule": 10 * MINUTE,

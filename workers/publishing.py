@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -29,7 +30,8 @@ def _description(spec: HandlerSpec) -> dict[str, Any]:
         "title": spec.title,
         "description": spec.description,
         "queue": spec.queue,
-        "params_schema": dict(spec.params_schema),
+        "params_schema": with_order(spec.params_schema),
+        "version": spec.version,
         "handler": spec.entry,
         "cancellable": spec.cancellable,
         "idempotent": spec.idempotent,
@@ -46,3 +48,23 @@ def _description(spec: HandlerSpec) -> dict[str, Any]:
         "on_shutdown": spec.on_shutdown or "requeue",
         "test_only": spec.entry.startswith(f"{registry.FOR_TESTS}:"),
     }
+
+
+def with_order(schema: Any) -> Any:
+    """Return a JSON Schema whose properties say their place (``x-order``), in all its depth.
+
+    PostgreSQL's jsonb sorts the keys of an object, and a form should show what its author wrote first
+    first.
+    """
+    if isinstance(schema, list):
+        return [with_order(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    ordered = {name: with_order(part) for name, part in schema.items()}
+    properties = ordered.get("properties")
+    if isinstance(properties, dict):
+        ordered["properties"] = {
+            name: {**part, "x-order": place} if isinstance(part, dict) else part
+            for place, (name, part) in enumerate(properties.items())
+        }
+    return ordered

@@ -7,12 +7,14 @@ late or not at all changes nothing that the next one does not mend.
 from __future__ import annotations
 
 import structlog
+from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
 from rest import idempotency
 from tasks.partitions import ensure_history_partitions
 from tasks.services.files import remove_unnamed
+from tasks.services.retention import history_drop, results_expire
 from workers.celery_app import app
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,17 @@ def files() -> None:
     close_old_connections()
     while removed := remove_unnamed():
         log.info("content_removed", count=removed)
+
+
+@app.task(name="workers.system.retention")
+def retention() -> None:
+    """Forget results and months of history that are older than they are kept."""
+    close_old_connections()
+    expired = results_expire(settings.SWITCHYARD.result_retention)
+    kept = settings.SWITCHYARD.history_retention
+    dropped = history_drop(kept) if kept else 0
+    if expired or dropped:
+        log.info("expired", results=expired, partitions=dropped)
 
 
 @app.task(name="workers.system.prune")

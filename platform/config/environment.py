@@ -76,6 +76,8 @@ class Environment(BaseSettings):
     max_input_bytes: int = Field(default=1024**3, alias="SWITCHYARD_MAX_INPUT", ge=1)
     max_artifacts: int = Field(default=500, alias="SWITCHYARD_MAX_ARTIFACTS", ge=0)
     max_artifact_bytes: int = Field(default=1024**3, alias="SWITCHYARD_MAX_ARTIFACT_BYTES", ge=0)
+    result_retention: float = Field(default=30 * 24 * 3600, alias="SWITCHYARD_RESULT_RETENTION", gt=0)
+    history_retention: float = Field(default=0, alias="SWITCHYARD_HISTORY_RETENTION", ge=0)
 
     @field_validator("database_url")
     @classmethod

@@ -27,6 +27,7 @@ from rest.parameters import Parameters
 from rest.problems import as_problem
 from tasks.selectors.representation import task_json
 from tasks.selectors.tasks import visible_task
+from tasks.services.consume import consume_end
 
 Speech = Callable[[Connection, Visitor, Parameters, Any], Awaitable[None]]
 
@@ -102,6 +103,7 @@ async def _tell_task(
                 await connection.say(event)
             if page.ended:
                 await connection.say({"kind": "end", "status": page.status, "seq": page.seq})
+                await in_database(consume_end)(visitor.actor, task_id)
                 return
     raise Goodbye(codes.RESTART, "The server restarts; reconnect with after.")
 

@@ -28,6 +28,7 @@ from rest.parameters import Parameters
 from rest.views import answering_problems
 from tasks.models.history import KINDS, STREAMS
 from tasks.selectors.tasks import visible_task
+from tasks.services.consume import consume_end
 from tenants.access import operator_reason
 
 MEDIA_TYPE = "text/event-stream"
@@ -116,6 +117,9 @@ async def _messages(
                     if text:
                         yield text
                         said_at = time.monotonic()
+                    if page.ended:
+                        # Asked for again only by who has taken the text: the end was delivered.
+                        await in_database(consume_end)(visitor.actor, task_id)
     except (Problem, TaskGone) as reason:
         log.info("stream_ended", task=str(task_id), reason=str(reason))
     except Exception as error:

@@ -21,9 +21,9 @@ from live.seats import seat
 from rest.parameters import Parameters
 from rest.parsing import Request
 from rest.views import answering_problems
-from tasks.api.consumption import mark_consumed
 from tasks.selectors.representation import task_json
 from tasks.selectors.tasks import visible_task
+from tasks.services.consume import consume
 from tenants.access import TenantView, operator_reason
 
 DEFAULT_SECONDS = 30.0
@@ -42,7 +42,7 @@ class Wait(TenantView):
         """Wait at most ``timeout`` seconds (0 to 300) for the task's end; ``status`` tells."""
         read_timeout(self.parameters)
         task = visible_task(self.actor, self.tenant, task_id)
-        mark_consumed(self.actor, task)
+        consume(self.actor, task)
         return Response(task_json(task, operator=self.actor.operator, detail=True))
 
 

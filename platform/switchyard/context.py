@@ -10,7 +10,7 @@ import select
 import sys
 from time import monotonic
 
-from switchyard.errors import Cancelled
+from switchyard.errors import CHECKPOINT_CAP, Cancelled, TaskError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,20 @@ class RunContext:
         self._channel.emit({"op": "log", "text": str(text), "stream": stream})
 
     def checkpoint(self, data: Any) -> None:
-        """Keep a JSON value that the next attempt finds in `last_checkpoint`; the newest counts."""
+        """Keep a JSON value that the next attempt finds in `last_checkpoint`; the newest counts.
+
+        Raises TaskError (`checkpoint_too_large`) for more than 256 KiB: an earlier one then stays.
+        """
+        import json
+
+        size = len(json.dumps(data, allow_nan=False, separators=(",", ":")).encode())
+        if size > CHECKPOINT_CAP:
+            raise TaskError(
+                "checkpoint_too_large",
+                f"A checkpoint may have {CHECKPOINT_CAP:,} bytes as JSON, this one has {size:,}. "
+                "Keep in it where to go on, and large data in an artifact.",
+                retry=False,
+            )
         self._channel.emit({"op": "checkpoint", "data": data})
 
     def artifact(self, path: str | os.PathLike[str], name: str | None = None) -> None:

@@ -15,12 +15,15 @@ from __future__ import annotations
 MESSAGE_CAP = 4000
 """Characters of an error message that are kept as `error.message`; the whole text is in the log."""
 
+CHECKPOINT_CAP = 256 * 1024
+"""Bytes that a checkpoint may have as JSON: it is part of the task's row."""
+
 
 class TaskError(Exception):
     """The task failed for a reason that the handler knows: `code` is stable, `message` is for people.
 
-    `retry=False` forbids another attempt, `True` asks for one even where the type would not
-    have retried, `None` leaves it to the task's own rule. `detail` is any JSON value.
+    `retry=False` forbids another attempt, `True` allows one even where `retry_on` or `never_on` would
+    not (never more than `max_retries`), `None` leaves it to them. `detail` is any JSON value.
     """
 
     def __init__(

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 QUEUES = ("critical", "normal", "batch")
-DEFAULT_RETRY = {"delay": 5, "factor": 2, "max_delay": 600, "jitter": 0.1}
+DEFAULT_RETRY = {
+    "delay": 5,
+    "factor": 2,
+    "max_delay": 600,
+    "jitter": 0.1,
+    "retry_on": (),
+    "never_on": (),
+}
 
 declared: dict[str, Declaration] = {}
 """Every handler declared in this process, by type name."""
@@ -60,6 +67,7 @@ class Command:
 def handler(
     name: str,
     *,
+    version: int = 1,
     queue: str = "normal",
     params: type | Mapping[str, Any] | None = None,
     title: str | None = None,
@@ -68,7 +76,7 @@ def handler(
     cancellable: bool = True,
     time_limit: float = 900,
     max_retries: int | None = None,
-    retry: Mapping[str, float] | None = None,
+    retry: Mapping[str, Any] | None = None,
     limits: Mapping[str, int | None] | None = None,
     secrets: Iterable[str] = (),
     network: bool = False,
@@ -81,23 +89,36 @@ def handler(
     """Declare the function below as the handler of task type `name`, and return it unchanged.
 
     `params` is a pydantic model class (the function then gets an instance), a JSON Schema (it gets
-    the dict) or None (no params). `time_limit` is seconds. `max_retries` defaults to 3 for an
-    idempotent type and 0 for others. `limits` may hold `cpu_seconds`, `memory_mb`, `output_mb`,
-    `file_mb`, `workspace_mb`, `processes`, `open_files`. `network` permits a task to ask for the
-    network. `on_loss` is None or "drop"; `on_shutdown` is None, "requeue" or "drop". `steering`
-    lets lines printed on stdout set progress, result and error (`switchyard.protocol`).
+    the dict) or None (no params). Raise `version` when workers with the older handler cannot run what
+    is submitted now: tasks wait for a worker that has at least the version they were submitted against.
+    `time_limit` is seconds. `max_retries` defaults to 3 for an
+    idempotent type and 0 for others. `retry` may hold `delay`, `factor`, `max_delay`, `jitter` (the
+    wait before attempt n + 1 is delay × factor ** n seconds, at most max_delay, ± that share), and
+    `retry_on`, `never_on`: lists of error codes and names of exception classes. What `never_on` names
+    is not tried again; where `retry_on` names anything, nothing else is. `limits` may hold
+    `cpu_seconds`, `memory_mb`, `output_mb`, `file_mb`, `workspace_mb`, `processes`, `open_files`.
+    `network` permits a task to ask for the network. `on_loss` is None or "drop"; `on_shutdown` is
+    None, "requeue" or "drop". `steering` lets lines printed on stdout set progress, result and error
+    (`switchyard.protocol`).
     """
     if queue not in QUEUES:
         raise HandlerDefinitionError(
             f"Handler {name!r} names the queue {queue!r}; use one of {', '.join(QUEUES)}."
         )
+    if not isinstance(version, int) or not 1 <= version < 2**31:
+        raise HandlerDefinitionError(f"Handler {name!r} needs a version that is a whole number from 1.")
     if time_limit <= 0:
         raise HandlerDefinitionError(f"Handler {name!r} needs a time limit above 0 seconds.")
     if on_loss not in (None, "drop") or on_shutdown not in (None, "requeue", "drop"):
         raise HandlerDefinitionError(
             f"Handler {name!r}: on_loss is None or 'drop', on_shutdown None, 'requeue' or 'drop'."
         )
+    if unknown := set(retry or ()) - DEFAULT_RETRY.keys():
+        raise HandlerDefinitionError(
+            f"Handler {name!r}: retry knows {', '.join(DEFAULT_RETRY)}, not {', '.join(unknown)}."
+        )
     options = {
+        "version": version,
         "queue": queue,
         "params": params,
         "title": title,

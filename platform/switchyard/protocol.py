@@ -24,9 +24,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from switchyard.errors import MESSAGE_CAP, ProtocolError
+from switchyard.errors import CHECKPOINT_CAP, MESSAGE_CAP, ProtocolError
 
 LINE_CAP = 1024 * 1024
+ENVELOPE = 64
+"""More bytes than a checkpoint's message has around its data."""
 DEPTH_CAP = 32
 STEP_CAP = 200
 NAME_CAP = 255
@@ -131,6 +133,8 @@ def parse_message(line: bytes) -> Message:
             return _log(fields)
         case "checkpoint":
             _only(fields, "checkpoint", required={"data"})
+            if len(line) > CHECKPOINT_CAP + ENVELOPE:
+                raise ProtocolError(f"A checkpoint may have {CHECKPOINT_CAP:,} bytes.")
             return Checkpoint(fields["data"])
         case "artifact":
             return _artifact(fields)

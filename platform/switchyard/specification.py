@@ -28,6 +28,7 @@ class HandlerSpec:
     name: str
     entry: str
     params_schema: Mapping[str, Any]
+    version: int
     queue: str
     title: str
     description: str
@@ -35,7 +36,7 @@ class HandlerSpec:
     cancellable: bool
     time_limit: float
     max_retries: int
-    retry: Mapping[str, float]
+    retry: Mapping[str, Any]
     limits: Mapping[str, int | None]
     secrets: tuple[str, ...]
     network: bool

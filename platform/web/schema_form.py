@@ -70,7 +70,7 @@ class Field:
 
 
 def fields_of(schema: Mapping[str, Any]) -> list[Field]:
-    """Return the fields of an object schema, required ones first, else in the schema's order.
+    """Return the fields of an object schema, required ones first, else in the author's order.
 
     A schema without properties that still takes some is one JSON box for the params as a whole.
     """
@@ -85,7 +85,14 @@ def fields_of(schema: Mapping[str, Any]) -> list[Field]:
         for name, part in properties.items()
         if isinstance(part, Mapping)
     ]
-    return sorted(fields, key=lambda item: not item.required)
+    places = {f"{PREFIX}.{name}": _place(part) for name, part in properties.items()}
+    return sorted(fields, key=lambda item: (not item.required, places[item.name]))
+
+
+def _place(part: Any) -> float:
+    """Return a property's place as its author had it; last where none was published."""
+    place = part.get("x-order") if isinstance(part, Mapping) else None
+    return place if isinstance(place, int) else math.inf
 
 
 def _field(name: str, part: Mapping[str, Any], root: Mapping[str, Any], *, required: bool) -> Field:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,21 +12,17 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from audit.services import record
-from rest.errors import Conflict, FieldError, ValidationFailed
+from rest.errors import FieldError, ValidationFailed
 from rest.parameters import Parameters
 from rest.parsing import Request
 from rest.strict_json import pointer_token
 from tasks.api.permissions import may_change_all, require_change
-from tasks.api.serializers import BulkBody
+from tasks.api.serializers import MAX_BULK, BulkBody
 from tasks.models import Task
 from tasks.selectors.filters import FILTERS, filter_tasks
 from tasks.selectors.tasks import visible_tasks
-from tasks.services.cancel import cancel
-from tasks.services.retry import RETRYABLE, retry
-from tasks.states import Reason, Status
+from tasks.services.bulk import cancel_many, cancellable, retry_many, retryable
 from tenants.access import ANYBODY, TenantView
-
-DEFAULT_LIMIT = 100
 
 
 class BulkAction(TenantView):
@@ -33,8 +30,8 @@ class BulkAction(TenantView):
 
     The answer's ``matched`` and ``ids`` are the tasks that were picked: those that the filter finds,
     the caller may change and the action fits, oldest first, up to ``limit``. A dry run picks and
-    changes none. Each task is changed in a transaction of its own; one that moved on meanwhile is
-    left alone and makes ``changed`` the smaller number.
+    changes none. What moved on between picking and changing is left alone and makes ``changed`` the
+    smaller number.
     """
 
     required_scopes: ClassVar = {"POST": ANYBODY}
@@ -44,12 +41,8 @@ class BulkAction(TenantView):
         """Narrow the tasks to those that the action fits."""
         raise NotImplementedError
 
-    def change(self, task: Task, reason: str) -> bool:
-        """Do it to one task; return whether that changed anything.
-
-        Raises:
-            Conflict: it does not fit any more.
-        """
+    def change(self, ids: list[uuid.UUID], reason: str) -> list[uuid.UUID]:
+        """Do it to the tasks; return those that it changed."""
         raise NotImplementedError
 
     def act(self, request: Request) -> Response:
@@ -59,24 +52,16 @@ class BulkAction(TenantView):
         found = read_filter(values["filter"], visible_tasks(self.tenant))
         if not may_change_all(self.actor):
             found = found.filter(submitter=self.actor.key)
-        limit = values.get("limit", DEFAULT_LIMIT)
-        picked = list(self.eligible(found).order_by("ordinal")[:limit])
-        changed = 0
-        if not values.get("dry_run", False):
-            changed = self.change_all(picked, values)
-        ids = [str(task.pk) for task in picked]
+        limit = values.get("limit") or MAX_BULK
+        picked = list(self.eligible(found).order_by("ordinal").values_list("pk", flat=True)[:limit])
+        changed = 0 if values.get("dry_run", False) else self.change_all(picked, values)
+        ids = [str(task_id) for task_id in picked]
         return Response({"matched": len(picked), "changed": changed, "ids": ids})
 
-    def change_all(self, picked: list[Task], values: Mapping[str, Any]) -> int:
-        """Change each picked task, leave one entry in the trail, and return how many changed."""
+    def change_all(self, picked: list[uuid.UUID], values: Mapping[str, Any]) -> int:
+        """Change the picked tasks, leave one entry in the trail, and return how many changed."""
         reason = values.get("reason") or ""
-        changed = []
-        for task in picked:
-            try:
-                if self.change(task, reason):
-                    changed.append(str(task.pk))
-            except Conflict:
-                continue
+        changed = self.change(picked, reason)
         if changed:
             record(
                 actor=self.actor.name,
@@ -84,7 +69,7 @@ class BulkAction(TenantView):
                 object=f"tenant:{self.tenant.slug}",
                 tenant_id=self.tenant.pk,
                 reason=reason or self.actor.reason,
-                data={"filter": values["filter"], "tasks": changed},
+                data={"filter": values["filter"], "tasks": [str(task_id) for task_id in changed]},
             )
         return len(changed)
 
@@ -100,10 +85,10 @@ class BulkCancel(BulkAction):
         return self.act(request)
 
     def eligible(self, tasks: QuerySet[Task]) -> QuerySet[Task]:
-        return tasks.filter(finished_at__isnull=True, cancel_requested_at__isnull=True)
+        return cancellable(tasks)
 
-    def change(self, task: Task, reason: str) -> bool:
-        return cancel(task.pk, by=self.actor.name, reason=reason).changed
+    def change(self, ids: list[uuid.UUID], reason: str) -> list[uuid.UUID]:
+        return cancel_many(ids, by=self.actor.name, reason=reason)
 
 
 class BulkRetry(BulkAction):
@@ -113,17 +98,14 @@ class BulkRetry(BulkAction):
 
     @extend_schema(operation_id="tasks_retry_many", request=BulkBody, responses={200: dict[str, Any]})
     def post(self, request: Request, tenant: str) -> Response:
-        """Retry the tasks that a filter finds; never those that a user cancelled."""
+        """Retry the tasks that a filter finds; never those that somebody cancelled."""
         return self.act(request)
 
     def eligible(self, tasks: QuerySet[Task]) -> QuerySet[Task]:
-        return tasks.filter(status__in=RETRYABLE).exclude(
-            status=Status.CANCELLED, status_reason=Reason.USER_CANCELLED
-        )
+        return retryable(tasks)
 
-    def change(self, task: Task, reason: str) -> bool:
-        retry(task.pk, by=self.actor.name)
-        return True
+    def change(self, ids: list[uuid.UUID], reason: str) -> list[uuid.UUID]:
+        return retry_many(ids, by=self.actor.name, reason=reason)
 
 
 def read_filter(given: Mapping[str, Any], tasks: QuerySet[Task]) -> QuerySet[Task]:

@@ -9,22 +9,22 @@ from django.db import connection
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Inflight
+from tasks.selectors.ability import newest_version, no_worker_detail
 from tasks.selectors.waiting import LEADER_SILENCE_SECONDS, MAX_POSITION, line_detail
 from tasks.services.submit import Verdict
 from tasks.submission import Submission
 from tenants.models import Tenant
 from tenants.selectors import limits_for
 
-LINE = """
+LINE = f"""
 SELECT (SELECT count(*) FROM (
           SELECT 1 FROM ready
            WHERE tenant_id = %(tenant)s AND queue = %(queue)s AND rank <= %(rank)s
            LIMIT %(cap)s) before),
-       EXISTS (SELECT 1 FROM worker WHERE status IN ('alive', 'draining') AND queue = %(queue)s
-                AND types @> to_jsonb(%(type)s::text)),
+       {newest_version("%(queue)s", "%(type)s::text")},
        EXISTS (SELECT 1 FROM leader
                 WHERE renewed_at > now() - make_interval(secs => %(silence)s))
-"""
+"""  # noqa: S608 - our own text
 
 
 def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
                 "silence": LEADER_SILENCE_SECONDS,
             },
         )
-        position, has_worker, has_leader = cursor.fetchone() or (0, False, False)
-    if not has_worker:
-        detail = f"No worker of the {verdict.queue} pool can run {submission.type}."
+        position, newest, has_leader = cursor.fetchone() or (0, None, False)
+    if (newest or 0) < verdict.type_version:
+        detail = no_worker_detail(verdict.queue, submission.type, verdict.type_version, newest)
         return _told("wait", "no_worker", detail, position, None)
     if not has_leader:
         detail = "No dispatcher is running at the moment."

@@ -24,18 +24,35 @@ from tasks.submission import Submission
 
 WEEK = 7 * 24 * 3600.0
 MAX_RETRIES = 100
-MAX_BULK = 1000
+MAX_BULK = 10_000
+"""Tasks that one bulk action changes at most; who leaves ``limit`` out gets all up to this."""
+
 OPTIONAL: Any = {"required": False, "allow_null": True}
 """A member that may be left out, or be null: both mean "what the type says"."""
 
 
+def _error_names() -> serializers.ListField:
+    """Return the field of a list of error codes and exception classes."""
+    name = Identifier(
+        pattern=r"[A-Za-z_][A-Za-z0-9_.]*", allowed="an error's code or class name", max_length=100
+    )
+    return serializers.ListField(child=name, max_length=50, required=False)
+
+
 class RetryPolicy(StrictSerializer):
-    """How long to wait between attempts: delay × factor ** failures seconds, spread by jitter."""
+    """When to try again after a failure, and after how long; what is left out is the type's.
+
+    The wait is delay × factor ** failures seconds, at most ``max_delay``, ± ``jitter`` (a share).
+    ``retry_on`` and ``never_on`` list error codes and names of exception classes: what ``never_on``
+    names is not tried again; where ``retry_on`` names anything, nothing else is.
+    """
 
     delay = Duration(maximum=WEEK, required=False)
     factor = StrictFloat(minimum=1, maximum=100, required=False)
     max_delay = Duration(maximum=WEEK, required=False)
     jitter = StrictFloat(minimum=0, maximum=1, required=False)
+    retry_on = _error_names()
+    never_on = _error_names()
 
 
 class RunLimits(StrictSerializer):
@@ -99,6 +116,13 @@ class ActionBody(StrictSerializer):
     force = StrictBoolean(required=False)
 
 
+class MaintenanceBody(StrictSerializer):
+    """``PUT /operator/maintenance``."""
+
+    enabled = StrictBoolean()
+    reason = NameField(max_length=1000, lines=True, **OPTIONAL)
+
+
 class BulkBody(StrictSerializer):
     """``POST /tasks/actions/…``: ``filter`` takes the list's parameters."""
 
@@ -117,7 +141,9 @@ def read_submission(data: Any) -> tuple[Submission, bool]:
     values = SubmitBody.read(data)
     dry_run = bool(values.pop("dry_run", False))
     limits = {name: limit for name, limit in values.pop("limits", {}).items() if limit is not None}
-    for name in ("depends_on", "inputs", "secrets"):
+    for name in ("inputs", "secrets"):
         # In the order given, each once.
         values[name] = tuple(dict.fromkeys(values.get(name, ())))
+    # As given, so that an error points at the right place.
+    values["depends_on"] = tuple(values.get("depends_on", ()))
     return Submission(limits=limits, **values), dry_run

@@ -12,12 +12,12 @@ from rest.idempotency import Created, create_once
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
 from rest.request_id import request_id_of
-from tasks.api.consumption import mark_consumed
 from tasks.api.forecast import forecast
 from tasks.api.serializers import SubmitBody, read_submission
 from tasks.selectors.filters import FILTERS, filter_tasks
 from tasks.selectors.representation import new_task_json, task_json, tasks_json
 from tasks.selectors.tasks import listed_tasks, visible_task
+from tasks.services.consume import consume
 from tasks.services.submit import submit, try_submit
 from tenants.access import TenantView
 
@@ -66,5 +66,5 @@ class TaskDetail(TenantView):
     def get(self, request: Request, tenant: str, task_id: uuid.UUID) -> Response:
         """Show a task with its runs, dependencies and what it waits for."""
         task = visible_task(self.actor, self.tenant, task_id)
-        mark_consumed(self.actor, task)
+        consume(self.actor, task)
         return Response(task_json(task, operator=self.actor.operator, detail=True))

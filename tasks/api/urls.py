@@ -10,6 +10,7 @@ from tasks.api.artifacts import Artifact, ArtifactList
 from tasks.api.bulk import BulkCancel, BulkRetry
 from tasks.api.history import EventsView, LogView
 from tasks.api.inputs import TaskInput, TaskSubmit
+from tasks.api.maintenance import OperatorMaintenance
 from tasks.api.operator import (
     OperatorLanes,
     OperatorPools,
@@ -49,5 +50,6 @@ operator_urlpatterns = [
     path("workers/<str:worker>/drain", OperatorWorkerDrain.as_view(), name="operator-worker-drain"),
     path("pools", OperatorPools.as_view(), name="operator-pools"),
     path("queues", OperatorQueues.as_view(), name="operator-queues"),
+    path("maintenance", OperatorMaintenance.as_view(), name="operator-maintenance"),
     path("lanes", OperatorLanes.as_view(), name="operator-lanes"),
 ]

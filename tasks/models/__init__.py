@@ -21,6 +21,7 @@ from tasks.models.dispatching import (
 )
 from tasks.models.files import FileRemoval, TaskFile
 from tasks.models.history import Event, LogChunk
+from tasks.models.maintenance import Maintenance
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
 from tasks.models.workers import TaskType, Worker
@@ -36,6 +37,7 @@ __all__ = [
     "Leader",
     "LimitsRevision",
     "LogChunk",
+    "Maintenance",
     "Parked",
     "Ready",
     "Run",

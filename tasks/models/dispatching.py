@@ -23,6 +23,7 @@ class Ready(models.Model):
     ordinal = models.BigIntegerField()
     epoch = models.IntegerField()
     type_id = models.IntegerField()
+    type_version = models.IntegerField(default=1, db_default=1)
     preemptible = models.BooleanField(default=False)
 
     class Meta:
@@ -50,6 +51,7 @@ class Parked(models.Model):
     ordinal = models.BigIntegerField()
     epoch = models.IntegerField()
     type_id = models.IntegerField()
+    type_version = models.IntegerField(default=1, db_default=1)
     preemptible = models.BooleanField(default=False)
     reason = models.CharField(max_length=20)
 
@@ -75,6 +77,7 @@ class Inflight(models.Model):
     rank = models.SmallIntegerField()
     ordinal = models.BigIntegerField()
     type_id = models.IntegerField()
+    type_version = models.IntegerField(default=1, db_default=1)
     preemptible = models.BooleanField(default=False)
     epoch = models.IntegerField()
     token = models.CharField(max_length=43)

@@ -42,6 +42,11 @@ class Task(models.Model):
     )
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.PROTECT, related_name="+")
     type = models.CharField(max_length=100)
+    type_version = models.IntegerField(
+        default=1,
+        db_default=1,
+        help_text="of its type when it was submitted; a worker needs at least it",
+    )
     queue = models.CharField(max_length=10, choices=QUEUE_CHOICES)
     priority = models.SmallIntegerField(default=0)
 
@@ -150,6 +155,12 @@ class Task(models.Model):
             models.Index(fields=["tenant", "finished_at"], name="task_by_finish"),
             # Both a label with its value (@>) and a label's key alone (?).
             GinIndex(fields=["labels"], name="task_labels"),
+            # Whose result is older than results are kept?
+            models.Index(
+                fields=["finished_at"],
+                name="task_result_age",
+                condition=Q(result__isnull=False),
+            ),
             # "Is a task with this key still active?", asked by each submit that names a key.
             models.Index(
                 fields=["tenant", "key"],

@@ -19,6 +19,9 @@ class TaskType(models.Model):
     description = models.TextField(default="")
     queue = models.CharField(max_length=10, choices=QUEUE_CHOICES)
     params_schema = models.JSONField(default=dict)
+    version = models.IntegerField(
+        default=1, db_default=1, help_text="grows when older workers cannot run what is submitted now"
+    )
     handler = models.CharField(max_length=300, help_text="module:function")
     cancellable = models.BooleanField(default=True)
     idempotent = models.BooleanField(default=False)
@@ -57,7 +60,7 @@ class Worker(models.Model):
     busy = models.IntegerField(default=0)
     isolation = models.CharField(max_length=10)
     version = models.CharField(max_length=50)
-    types = models.JSONField(default=list, help_text="names of the task types it can run")
+    types = models.JSONField(default=dict, help_text="name to version of the task types it can run")
     status = models.CharField(max_length=10, default="alive")
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())

@@ -112,6 +112,7 @@ def type_json(task_type: TaskType) -> dict[str, Any]:
         "name": task_type.name,
         "title": task_type.title,
         "description": task_type.description,
+        "version": task_type.version,
         "queue": task_type.queue,
         "params_schema": task_type.params_schema,
         "cancellable": task_type.cancellable,

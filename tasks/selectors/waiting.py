@@ -16,6 +16,7 @@ from django.db import connection
 
 from rest.times import rfc3339
 from tasks.models import Task
+from tasks.selectors.ability import newest_version, no_worker_detail
 from tasks.selectors.files import missing_inputs_of_many
 from tasks.states import Status
 
@@ -27,8 +28,7 @@ LEADER_SILENCE_SECONDS = 10
 
 # Positions come from one pass over the front of each lane, whatever the number of tasks asked for;
 # of the pass only the asked ones are kept, since the planner cannot guess how few they are.
-# A worker "can run" a task when it serves the task's queue and knows its type.
-ASK = """
+ASK = f"""
 WITH asked AS (
   SELECT * FROM unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[],
                        %(types)s::text[], %(ordinals)s::bigint[], %(statuses)s::text[])
@@ -45,9 +45,7 @@ WITH asked AS (
 )
 SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
        coalesce(line.before, %(cap)s), coalesce(l.waiting_for, ''), coalesce(l.detail, ''),
-       EXISTS (SELECT 1 FROM worker w
-                WHERE w.status IN ('alive', 'draining') AND w.queue = a.queue
-                  AND w.types @> to_jsonb(a.type)),
+       {newest_version("a.queue", "a.type")},
        EXISTS (SELECT 1 FROM leader
                 WHERE renewed_at > now() - make_interval(secs => %(silence)s)),
        CASE WHEN a.status = 'blocked' THEN
@@ -59,14 +57,13 @@ SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
   LEFT JOIN ready r ON r.task_id = a.id
   LEFT JOIN line ON line.ordinal = a.ordinal
   LEFT JOIN lane l ON l.tenant_id = a.tenant_id AND l.queue = a.queue
-"""
+"""  # noqa: S608 - our own text
 
 DETAILS: Mapping[str, str] = {
     "dispatch": "It is next in line.",
     "quota": "{tenant} runs as many {queue} tasks as it may.",
     "rate": "{tenant} starts tasks as fast as it may.",
     "key": "Another task with the key {key} has not ended yet.",
-    "no_worker": "No worker of the {queue} pool can run {type}.",
     "paused": "Work of this tenant or task type is paused.",
     "off_peak": "It waits for the off-peak hours of the {queue} queue.",
 }
@@ -82,7 +79,7 @@ class Place(NamedTuple):
     before: int
     lane_reason: str
     lane_detail: str
-    has_worker: bool
+    newest_version: int | None
     has_leader: bool
     open_parents: int | None
 
@@ -151,11 +148,14 @@ def _needs_inputs(missing: list[str]) -> dict[str, Any]:
 def _in_line(task: Task, place: Place) -> dict[str, Any]:
     if place.inflight:
         return _because("dispatch", f"It was handed to the {task.queue} pool.")
+    lacking = no_worker_detail(task.queue, task.type, task.type_version, place.newest_version)
+    if place.parked == "no_worker":
+        return _because("no_worker", lacking)
     if place.parked:
         return _because(place.parked, _sentence(place.parked, task))
     position = place.before if place.ready else None
-    if not place.has_worker:
-        return _because("no_worker", _sentence("no_worker", task), position)
+    if (place.newest_version or 0) < task.type_version:
+        return _because("no_worker", lacking, position)
     if not place.has_leader:
         return _because("dispatch", "No dispatcher is running at the moment.", position)
     if place.lane_reason:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from django.db import transaction
 from django.db.models.functions import Now
 
 from rest.ties import again_on_ties
 from tasks.errors import NotCancellable, TaskFinished
 from tasks.models import Inflight, Later, Task, TaskType
-from tasks.services.ready import leave_line
-from tasks.services.release import release_children
+from tasks.services.graph import release_children
+from tasks.services.ready import leave_line, one_change
 from tasks.services.transitions import lock_task, move, note
 from tasks.states import Reason, Status
 from tasks.wakeup import wake_on_commit
@@ -29,7 +28,7 @@ class Cancelled:
 @again_on_ties
 def cancel(task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False) -> Cancelled:
     """Cancel a task in a transaction of its own; see :func:`cancel_task`."""
-    with transaction.atomic():
+    with one_change():
         task = lock_task(task_id)
         changed = cancel_task(task, by=by, reason=reason, force=force)
     task.refresh_from_db()
@@ -39,7 +38,20 @@ def cancel(task_id: uuid.UUID, *, by: str, reason: str = "", force: bool = False
 def cancel_task(
     task: Task, *, by: str, reason: str, force: bool, why: Reason = Reason.USER_CANCELLED
 ) -> bool:
-    """Cancel a locked task and return whether this call changed anything.
+    """Cancel a locked task and, where that ended it, its descendants; inside ``one_change``.
+
+    The arguments and errors are those of :func:`cancel_alone`.
+    """
+    changed = cancel_alone(task, by=by, reason=reason, force=force, why=why)
+    if task.status == Status.CANCELLED:
+        release_children(task)
+    return changed
+
+
+def cancel_alone(
+    task: Task, *, by: str, reason: str, force: bool, why: Reason = Reason.USER_CANCELLED
+) -> bool:
+    """Cancel a locked task, not yet those that wait for it; return whether this changed anything.
 
     The task's row is locked, as it is by a claim and by an end, so exactly one of them comes first.
     ``force`` kills a running handler at once, also one whose type cannot be cancelled. ``reason`` is
@@ -65,7 +77,6 @@ def cancel_task(
         cancel_requested_by=by,
         cancel_reason=reason,
     )
-    release_children(task)
     wake_on_commit(task.queue, task.tenant_id)
     return True
 

@@ -19,7 +19,8 @@ from tasks.announce import announce
 # the meantime, finds no row and writes nothing.
 CLAIM = """
 WITH locked AS (
-  SELECT id FROM task WHERE id = %(task)s AND status = 'queued' FOR UPDATE
+  SELECT id, type, type_version FROM task
+   WHERE id = %(task)s AND status = 'queued' FOR UPDATE
 ), taken AS (
   UPDATE inflight i
      SET state = 'running', worker = %(worker)s,
@@ -27,6 +28,9 @@ WITH locked AS (
     FROM locked
    WHERE i.task_id = locked.id AND i.epoch = %(epoch)s AND i.token = %(token)s
      AND i.queue = %(queue)s AND i.state = 'dispatched'
+     -- An older worker beside newer ones of its pool; one that is not on record yet may try.
+     AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = %(worker)s
+                        AND coalesce(worker_runs(w.types, locked.type), 0) < locked.type_version)
   RETURNING i.task_id, i.epoch
 ), started AS (
   UPDATE task t
@@ -58,6 +62,14 @@ SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.par
   FROM started s
   JOIN tenants_tenant tenant ON tenant.id = s.tenant_id
   JOIN task_type ty ON ty.name = s.type
+"""
+
+# A message that was good, and still could not be claimed, was given to a worker that cannot run its
+# task: the dispatcher is to publish it again at once, for another one.
+HAND_BACK = """
+UPDATE inflight SET lease_until = clock_timestamp()
+ WHERE task_id = %(task)s AND epoch = %(epoch)s AND token = %(token)s AND queue = %(queue)s
+   AND state = 'dispatched'
 """
 
 RENEW = """
@@ -133,8 +145,9 @@ def claim(
         cursor.execute(CLAIM, values)
         found = cursor.fetchone()
         names = [column.name for column in cursor.description or ()]
-    if found is None:
-        return None
+        if found is None:
+            cursor.execute(HAND_BACK, values)
+            return None
     row = dict(zip(names, found, strict=True))
     for name in JSON_COLUMNS:
         row[name] = None if row[name] is None else json.loads(row[name])

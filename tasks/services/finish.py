@@ -6,7 +6,7 @@ import json
 import uuid
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from rest.ties import again_on_ties
 from tasks.announce import announce_on_commit
@@ -14,9 +14,9 @@ from tasks.errors import Fenced
 from tasks.models import Run, Task
 from tasks.outcomes import MESSAGE_LIMIT, Decision, Outcome, TaskFacts, decide
 from tasks.services.append import storable_json, storable_text
-from tasks.services.ready import join_line
+from tasks.services.graph import release_children
+from tasks.services.ready import join_line, one_change
 from tasks.services.refuse import late_write_refused
-from tasks.services.release import release_children
 from tasks.states import TERMINAL, RunStatus, Status
 from tasks.wakeup import wake_on_commit
 
@@ -99,7 +99,7 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
         Fenced: the attempt is not the newest one any more; the refusal is recorded as an event.
     """
     try:
-        with transaction.atomic():
+        with one_change():
             return _finish(task_id, epoch, outcome)
     except Fenced:
         if not _is_repetition(task_id, epoch, outcome):

@@ -12,6 +12,7 @@ from tasks.models.files import INPUT
 from tasks.selectors.files import missing_inputs
 from tasks.services.admission import check_line
 from tasks.services.files import Content, name_content
+from tasks.services.ready import count_now, one_change
 from tasks.services.release import let_go
 from tasks.services.transitions import lock_task, note
 from tasks.states import Status
@@ -67,7 +68,7 @@ def inputs_submit(task_id: uuid.UUID, *, by: str) -> Task:
         InputsClosed, TaskFinished: it was let go before, or has ended.
         QueuedLimit: it would enter a line that is full.
     """
-    with transaction.atomic():
+    with one_change():
         task = lock_task(task_id)
         _check_allocated(task)
         missing = missing_inputs(task)
@@ -75,6 +76,7 @@ def inputs_submit(task_id: uuid.UUID, *, by: str) -> Task:
             raise InputsMissing(missing)
         let_go(task, facts={"by": by})
         if task.status == Status.QUEUED:
+            count_now()
             check_line(task.tenant_id, task.queue, limits_for(task.tenant))
     task.refresh_from_db()
     return task

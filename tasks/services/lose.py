@@ -5,17 +5,21 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from django.db import transaction
 from django.db.models.functions import Now
 
 from rest.ties import again_on_ties
 from tasks import fault_points
+from tasks.clock import database_now
 from tasks.errors import Fenced
 from tasks.models import Inflight, Run, Worker
 from tasks.outcomes import Outcome
 from tasks.services.finish import finish
+from tasks.services.ready import one_change
 from tasks.services.transitions import lock_task
 from tasks.states import RunStatus, Status
+
+REPORT_SECONDS = 4
+"""Machines report their workers every two seconds; one that is later than this has gone silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,15 @@ def expired_runs(limit: int = 100) -> list[Expired]:
 
 @again_on_ties
 def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
-    """End a run whose lease has ended as ``lost``; None if it was renewed or ended meanwhile.
+    """End a run whose lease has ended as ``lost``; None if it was renewed, ended, or is undecided.
 
     The check and the end are one transaction that holds the task's lock, so a supervisor that
     renews at the last moment either comes first, and keeps its run, or finds it gone.
-    ``crashed`` None decides by its worker: alive still means that the run took only its own
-    supervisor down, which is what poison does; the loss of a whole worker or machine is nobody's
-    fault.
+    ``crashed`` None decides by its worker (:func:`_outlived_its_run`): alive still means that the run
+    took only its own supervisor down, which is what poison does; the loss of a whole worker or
+    machine is nobody's fault.
     """
-    with transaction.atomic():
+    with one_change():
         lock_task(lost.task_id)
         row = (
             Inflight.objects.select_for_update()
@@ -58,6 +62,8 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
         fault_points.reach("in_reap")
         if crashed is None:
             crashed = _outlived_its_run(row)
+        if crashed is None:
+            return None
         error = {
             "code": "lost",
             "message": "The worker of this run was lost: it died, or did not renew its lease in time.",
@@ -72,12 +78,21 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
             return None
 
 
-def _outlived_its_run(row: Inflight) -> bool:
-    """Whether the worker of a lost run was seen after the run's lease had ended."""
+def _outlived_its_run(row: Inflight) -> bool | None:
+    """Whether the worker of a lost run was seen after the run's lease had ended.
+
+    None: its machine has not reported since, but lately enough that it may yet. A worker that died
+    with its run was last seen before the lease's last renewal could be missed, a lease ago.
+    """
     if row.worker is None:
         return False
-    alive = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining"))
-    return alive.filter(seen_at__gt=row.lease_until).exists()
+    worker = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining")).first()
+    if worker is None:
+        return False
+    if worker.seen_at > row.lease_until:
+        return True
+    silent = (database_now() - worker.seen_at).total_seconds()
+    return None if silent < REPORT_SECONDS else False
 
 
 def lose_runs_of(worker: uuid.UUID, *, supervisor: int | None = None, crashed: bool = False) -> int:

@@ -2,12 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from tasks.models import Backlog, Parked, Ready, Task, TaskType
+from tasks.services.transitions import move
+from tasks.states import Status
 from tasks.wakeup import wake_on_commit
+
+Growth = Counter[tuple[int, str]]
+"""By how much the lines of (tenant, queue) have grown."""
+
+_growth: ContextVar[Growth | None] = ContextVar("line_growth", default=None)
+
+
+@contextmanager
+def one_change() -> Iterator[None]:
+    """Make everything inside one transaction that touches the counters of the backlog last.
+
+    A change that passes through a graph moves many tasks in and out of line. If each raised its
+    counter at once, the next task would be locked while a counter is held, and two such changes could
+    wait for each other for ever. Inside another change this does nothing: the outermost one counts.
+    """
+    if _growth.get() is not None:
+        yield
+        return
+    with transaction.atomic():
+        token = _growth.set(Counter())
+        try:
+            yield
+            count_now()
+        finally:
+            _growth.reset(token)
+
+
+def count_now() -> None:
+    """Bring the counters up to what has changed so far, for who must compare them with a limit."""
+    growth = _growth.get()
+    if growth:
+        add_to_backlog(growth)
+        growth.clear()
+
+
+def grow(task: Task, by: int) -> None:
+    """Note that the task's line has grown; only inside :func:`one_change`."""
+    growth = _growth.get()
+    assert growth is not None, "a line changes only inside one_change"  # noqa: S101
+    growth[(task.tenant_id, task.queue)] += by
+
+
+def enter_line(
+    task: Task,
+    *,
+    reason: str | None = None,
+    run: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+    **columns: Any,
+) -> None:
+    """Move a locked task to ``queued`` and put it in its lane for its next attempt.
+
+    The arguments are those of :func:`tasks.services.transitions.move`.
+    """
+    move(
+        task,
+        Status.QUEUED,
+        reason=reason,
+        run=run,
+        facts=facts,
+        queued_at=Now(),
+        next_retry_at=None,
+        **columns,
+    )
+    join_line(task)
+
+
+def join_line(task: Task) -> None:
+    """Put a task that has just become queued in its lane for its next attempt, and count it."""
+    type_id = TaskType.objects.values_list("pk", flat=True).get(name=task.type)
+    make_ready(task, type_id=type_id, epoch=task.epoch + 1)
+    grow(task, 1)
 
 
 def make_ready(task: Task, *, type_id: int, epoch: int) -> None:
@@ -20,16 +99,10 @@ def make_ready(task: Task, *, type_id: int, epoch: int) -> None:
         ordinal=task.ordinal,
         epoch=epoch,
         type_id=type_id,
+        type_version=task.type_version,
         preemptible=task.preemptible,
     )
     wake_on_commit(task.queue, task.tenant_id)
-
-
-def join_line(task: Task) -> None:
-    """Put a task that has just become ``queued`` again in its lane, for its next attempt."""
-    type_id = TaskType.objects.values_list("pk", flat=True).get(name=task.type)
-    make_ready(task, type_id=type_id, epoch=task.epoch + 1)
-    add_to_backlog({(task.tenant_id, task.queue): 1})
 
 
 def leave_line(task: Task) -> bool:
@@ -38,7 +111,7 @@ def leave_line(task: Task) -> bool:
     if not gone:
         gone, _ = Parked.objects.filter(pk=task.pk).delete()
     if gone:
-        add_to_backlog({(task.tenant_id, task.queue): -1})
+        grow(task, -1)
     return bool(gone)
 
 

@@ -1,47 +1,21 @@
-"""Moving waiting tasks on: a time has come, inputs are complete, or a parent has ended."""
+"""Moving waiting tasks on: a time has come, or their inputs are complete."""
 
 from __future__ import annotations
 
-import heapq
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models.functions import Now
 
 from rest.ties import again_on_ties
 from tasks.clock import database_now
 from tasks.models import Inflight, Later, Task
-from tasks.services.ready import join_line, leave_line
+from tasks.services.graph import proceed, release_children
+from tasks.services.later import queue_deadline, remember_due
+from tasks.services.ready import enter_line, leave_line, one_change
 from tasks.services.transitions import lock_task, move
-from tasks.states import TERMINAL, Reason, Status, parent_reason
-
-
-def enter_line(
-    task: Task,
-    *,
-    reason: str | None = None,
-    run: int | None = None,
-    facts: Mapping[str, Any] | None = None,
-    **columns: Any,
-) -> None:
-    """Move a locked task to ``queued`` and put it in its lane for its next attempt.
-
-    The arguments are those of :func:`tasks.services.transitions.move`.
-    """
-    move(
-        task,
-        Status.QUEUED,
-        reason=reason,
-        run=run,
-        facts=facts,
-        queued_at=Now(),
-        next_retry_at=None,
-        **columns,
-    )
-    join_line(task)
+from tasks.states import TERMINAL, Reason, Status
 
 
 def let_go(task: Task, *, facts: Mapping[str, Any]) -> None:
@@ -51,70 +25,13 @@ def let_go(task: Task, *, facts: Mapping[str, Any]) -> None:
     the caller's to check.
     """
     Later.objects.filter(task_id=task.pk, what="upload").delete()
-    now = database_now()
-    due = []
-    starts = task.scheduled_for if task.scheduled_for and task.scheduled_for > now else None
-    deadline = queue_deadline(now, task.scheduled_for, task.queue_timeout)
-    if starts is not None:
-        move(task, Status.SCHEDULED, facts=facts, deadline_at=deadline)
-        due.append(Later(task_id=task.pk, due_at=starts, what="start"))
+    task.deadline_at = queue_deadline(task.queue_timeout, task.scheduled_for)
+    if task.scheduled_for is not None and task.scheduled_for > database_now():
+        move(task, Status.SCHEDULED, facts=facts, deadline_at=task.deadline_at)
     else:
-        proceed(task, facts=facts, deadline_at=deadline)
-    if deadline is not None and task.status not in TERMINAL:
-        due.append(Later(task_id=task.pk, due_at=deadline, what="queue_timeout"))
-    Later.objects.bulk_create(due)
-
-
-def queue_deadline(
-    now: datetime, scheduled_for: datetime | None, queue_timeout: float | None
-) -> datetime | None:
-    """Return when a task that may wait ``queue_timeout`` seconds from its start time on is dropped."""
-    if queue_timeout is None:
-        return None
-    return max(scheduled_for or now, now) + timedelta(seconds=queue_timeout)
-
-
-def proceed(task: Task, *, facts: Mapping[str, Any] | None = None, **columns: Any) -> None:
-    """Move a locked task that waits no longer for time or inputs on, to ``blocked`` or ``queued``."""
-    unfinished = task.dependencies.exclude(parent__status=Status.COMPLETED.value)
-    if task.on_parent_failure == "run":
-        unfinished = unfinished.filter(parent__finished_at__isnull=True)
-    if not unfinished.exists():
-        enter_line(task, facts=facts, **columns)
-    elif task.status != Status.BLOCKED:
-        move(task, Status.BLOCKED, facts=facts, **columns)
-        _cancel_if_a_parent_failed(task)
-
-
-def release_children(parent: Task) -> None:
-    """Let the end of a locked task take effect on all that wait for it, through the whole graph.
-
-    Children are taken in order of submission. A child's ordinal is above its parents', so every
-    process locks downwards in one order and none can block another for ever.
-    """
-    reached: list[tuple[int, uuid.UUID]] = []
-    _push_children(parent, reached)
-    seen = set()
-    while reached:
-        _, task_id = heapq.heappop(reached)
-        if task_id in seen:
-            continue
-        seen.add(task_id)
-        child = lock_task(task_id)
-        if child.status == Status.BLOCKED:
-            proceed(child)
-            if child.status == Status.BLOCKED:
-                _cancel_if_a_parent_failed(child)
-        elif child.status in (Status.SCHEDULED, Status.ALLOCATED):
-            _cancel_if_a_parent_failed(child)
-        if child.status in TERMINAL:
-            _push_children(child, reached)
-
-
-def settle(child: Task) -> None:
-    """Treat a new child of a parent that has ended already as if the child had come before."""
-    if child.status in (Status.BLOCKED, Status.SCHEDULED, Status.ALLOCATED):
-        _cancel_if_a_parent_failed(child)
+        proceed(task, facts=facts, deadline_at=task.deadline_at)
+    if task.status not in TERMINAL:
+        remember_due(task)
 
 
 @again_on_ties
@@ -124,7 +41,7 @@ def due(task_id: uuid.UUID, what: str) -> bool:
     A row of ``later`` is only a reminder: what the task's own row says decides, so a reminder that
     comes twice, or after the task has moved on, does nothing.
     """
-    with transaction.atomic():
+    with one_change():
         try:
             task = lock_task(task_id)
         except Task.DoesNotExist:
@@ -147,38 +64,13 @@ def due(task_id: uuid.UUID, what: str) -> bool:
 
 
 def _never_started(task: Task) -> bool:
-    waiting = (Status.SCHEDULED, Status.BLOCKED, Status.QUEUED)
-    return task.status in waiting and task.attempt == 0
+    """Whether no run of this life has begun; a task that waits for a worker again has started."""
+    return task.status in (Status.SCHEDULED, Status.BLOCKED, Status.QUEUED) and task.started_at is None
 
 
 def _drop(task: Task, reason: Reason) -> None:
     leave_line(task)
     Inflight.objects.filter(pk=task.pk).delete()
     Later.objects.filter(task_id=task.pk).delete()
-    move(task, Status.DROPPED, reason=reason, facts={"started": task.attempt > 0})
+    move(task, Status.DROPPED, reason=reason, facts={"started": False})
     release_children(task)
-
-
-def _cancel_if_a_parent_failed(child: Task) -> None:
-    if child.on_parent_failure == "run":
-        return
-    ended = (
-        Task.objects.filter(dependents__child=child, finished_at__isnull=False)
-        .exclude(status=Status.COMPLETED.value)
-        .order_by("finished_at")
-        .first()
-    )
-    if ended is None:
-        return
-    Later.objects.filter(task_id=child.pk).delete()
-    move(
-        child,
-        Status.CANCELLED,
-        reason=parent_reason(ended.status),
-        facts={"parent": str(ended.pk)},
-    )
-
-
-def _push_children(parent: Task, reached: list[tuple[int, uuid.UUID]]) -> None:
-    for pair in parent.dependents.values_list("child__ordinal", "child_id"):
-        heapq.heappush(reached, pair)

@@ -28,7 +28,8 @@ DECIDED_BY_THE_DATABASE = ("ordinal", "created_at", "queued_at")
 STORE = """
 WITH stored AS (
   INSERT INTO task ({columns}, queued_at) VALUES ({values}, {queued_at})
-  RETURNING id, tenant_id, queue, priority, ordinal, preemptible, created_at, queued_at
+  RETURNING id, tenant_id, queue, priority, ordinal, type_version, preemptible, created_at,
+            queued_at
 ), told AS (
   INSERT INTO event (task_id, seq, tenant_id, kind, data)
   SELECT id, 1, tenant_id, 'state', %s FROM stored
@@ -36,8 +37,9 @@ WITH stored AS (
 SELECT ordinal, created_at, queued_at, (SELECT jsonb_agg(to_jsonb(l)) FROM ({limits}) l) FROM stored
 """
 IN_LINE = """, lined AS (
-  INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)
-  SELECT id, queue, tenant_id, -priority, ordinal, 1, %s, preemptible FROM stored
+  INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,
+                     type_version, preemptible)
+  SELECT id, queue, tenant_id, -priority, ordinal, 1, %s, type_version, preemptible FROM stored
 )"""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -15,13 +15,16 @@ from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
-from tasks.models import Dependency, Later, Task, TaskType
+from tasks.models import Dependency, Task, TaskType
+from tasks.parents import Parent, Prospect, judge
 from tasks.schemas import check_params
-from tasks.selectors.types import task_type_named
+from tasks.selectors.types import intake
 from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
+from tasks.services.graph import settle
 from tasks.services.keys import check_key, holder_of, take_key
-from tasks.services.release import queue_deadline, settle
+from tasks.services.later import first_deadline, remember_due
+from tasks.services.ready import count_now, one_change
 from tasks.services.store import store
 from tasks.services.transitions import lock_task
 from tasks.states import INITIAL, Reason, Status
@@ -43,6 +46,7 @@ class Verdict:
     would: str
     waiting_for: str | None
     queue: str
+    type_version: int
 
 
 @again_on_ties
@@ -53,14 +57,18 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         UnknownTaskType, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
         Maintenance: and nothing is stored.
     """
-    with transaction.atomic():
+    with one_change():
         task_type = _check(submission)
-        _take_key(tenant, submission)
         parents = _lock_parents(tenant, submission.depends_on)
+        if _take_key(tenant, submission):
+            # What it replaces may be one of its parents, and has ended now.
+            parents = _lock_parents(tenant, submission.depends_on)
         task, limits = _store(tenant, actor, submission, task_type, parents, request_id)
         enters_line = task.status == Status.QUEUED
-        if any(parent.finished_at is not None for parent in parents):
+        if not enters_line and any(parent.finished_at is not None for parent in parents):
             settle(task)
+        # The task that this one replaces has made room.
+        count_now()
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
         transaction.on_commit(lambda: fault_points.reach("after_commit"))
         fault_points.reach("before_commit")
@@ -81,19 +89,19 @@ def try_submit(tenant: Tenant, submission: Submission) -> Verdict:
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
             room(tenant.pk, queue, limits_for(tenant))
-            return Verdict("start", None, queue)
+            return Verdict("start", None, queue, task_type.version)
     reason = {
         Status.ALLOCATED: "inputs",
         Status.SCHEDULED: "schedule",
         Status.BLOCKED: "parents",
     }[status]
-    return Verdict("wait", reason, queue)
+    return Verdict("wait", reason, queue, task_type.version)
 
 
 def _check(submission: Submission) -> TaskType:
-    if settings.SWITCHYARD.maintenance:
+    task_type, stopped = intake(submission.type)
+    if stopped or settings.SWITCHYARD.maintenance:
         raise Maintenance
-    task_type = task_type_named(submission.type)
     if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
         raise UnknownTaskType(submission.type)
     check_params(task_type.params_schema, submission.params)
@@ -108,16 +116,21 @@ def _check(submission: Submission) -> TaskType:
     return task_type
 
 
-def _take_key(tenant: Tenant, submission: Submission) -> None:
-    """Make sure that no other active task has the key, and that nobody else takes it meanwhile."""
+def _take_key(tenant: Tenant, submission: Submission) -> bool:
+    """Make sure that no other active task has the key, and that nobody else takes it meanwhile.
+
+    Returns whether a task was cancelled to make room.
+    """
     if submission.key is None:
-        return
+        return False
     take_key(tenant.pk, submission.key)
     check_key(tenant.pk, submission.key, submission.key_policy)
     if submission.key_policy == "replace":
         holder = holder_of(tenant.pk, submission.key)
         if holder is not None and holder.cancel_requested_at is None:
             cancel_task(lock_task(holder.pk), by="system", reason="", force=False, why=Reason.REPLACED)
+            return True
+    return False
 
 
 def _lock_parents(tenant: Tenant, ids: tuple[uuid.UUID, ...]) -> list[Task]:
@@ -145,11 +158,12 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
         return Status.ALLOCATED
     if submission.scheduled_for and submission.scheduled_for > database_now():
         return Status.SCHEDULED
-    if submission.on_parent_failure == "run":
-        waits = any(parent.finished_at is None for parent in parents)
-    else:
-        waits = any(parent.status != Status.COMPLETED for parent in parents)
-    return Status.BLOCKED if waits else Status.QUEUED
+    judgement = judge(
+        [Parent(parent.pk, parent.status, parent.finished_at) for parent in parents],
+        run_anyway=submission.on_parent_failure == "run",
+    )
+    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
+    return Status.QUEUED if judgement.prospect is Prospect.FREE else Status.BLOCKED
 
 
 def _store(
@@ -166,6 +180,7 @@ def _store(
     task = Task(
         tenant=tenant,
         type=task_type.name,
+        type_version=task_type.version,
         queue=submission.queue or task_type.queue,
         priority=submission.priority,
         status=status.value,
@@ -191,7 +206,7 @@ def _store(
         submitter=actor.key,
         request_id=request_id,
         scheduled_for=submission.scheduled_for,
-        deadline_at=_deadline(submission, status),
+        deadline_at=first_deadline(status, submission.queue_timeout, submission.scheduled_for),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
     if request_id:
@@ -201,27 +216,5 @@ def _store(
     limits = store(task, facts, type_id=task_type.pk)
     if parents:
         Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
-    _remember_due(task)
+    remember_due(task)
     return task, limits
-
-
-def _deadline(submission: Submission, status: Status) -> datetime | None:
-    """Return until when the inputs must come, else until when the task must start."""
-    if status is Status.ALLOCATED:
-        return database_now() + timedelta(seconds=settings.SWITCHYARD.upload_timeout)
-    if submission.queue_timeout is None:
-        return None
-    return queue_deadline(database_now(), submission.scheduled_for, submission.queue_timeout)
-
-
-def _remember_due(task: Task) -> None:
-    """Write down what the clock has to do for this task."""
-    due = []
-    if task.status == Status.SCHEDULED:
-        assert task.scheduled_for is not None  # noqa: S101 - it is what made the task scheduled
-        due.append(Later(task_id=task.pk, due_at=task.scheduled_for, what="start"))
-    if task.deadline_at is not None:
-        what = "upload" if task.status == Status.ALLOCATED else "queue_timeout"
-        due.append(Later(task_id=task.pk, due_at=task.deadline_at, what=what))
-    if due:
-        Later.objects.bulk_create(due)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
 from tasks.announce import announce_on_commit
 from tasks.errors import Moved
 from tasks.models import Event, Task, TaskFile
-from tasks.states import Status, is_terminal
+from tasks.states import Reason, Status, is_terminal
 
 
 def lock_task(task_id: uuid.UUID) -> Task:
@@ -57,14 +58,66 @@ def move(
     task.status, task.status_reason = columns["status"], columns["status_reason"]
     task.last_seq += 1
     if before == Status.ALLOCATED and is_terminal(to):
-        # It will never run, so what was uploaded for it goes.
-        TaskFile.objects.filter(task=task).delete()
+        _forget_uploads([task])
     _write_event(
         task,
         kind="state",
         run=run,
         data={"status": to.value, "from": before, "reason": task.status_reason, **(facts or {})},
     )
+
+
+class End(NamedTuple):
+    """One of many tasks that end together: why, and what its event tells besides."""
+
+    task: Task
+    reason: Reason
+    facts: Mapping[str, Any]
+
+
+END_MANY = """
+UPDATE task
+   SET status = %(to)s, status_reason = ended.reason, last_seq = task.last_seq + 1,
+       finished_at = statement_timestamp(), next_retry_at = NULL
+  FROM unnest(%(ids)s::uuid[], %(reasons)s::text[], %(seqs)s::bigint[]) AS ended(id, reason, seq)
+ WHERE task.id = ended.id AND task.last_seq = ended.seq
+"""
+
+
+def end_many(ends: Sequence[End], to: Status) -> None:
+    """Move many locked tasks to one end, as :func:`move` would each, in two statements.
+
+    Raises:
+        Moved: a row is not as its task shows it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            END_MANY,
+            {
+                "to": to.value,
+                "ids": [end.task.pk for end in ends],
+                "reasons": [end.reason.value for end in ends],
+                "seqs": [end.task.last_seq for end in ends],
+            },
+        )
+        if cursor.rowcount != len(ends):
+            raise Moved
+    _forget_uploads([end.task for end in ends if end.task.status == Status.ALLOCATED])
+    events = []
+    for task, reason, facts in ends:
+        data = {"status": to.value, "from": task.status, "reason": reason.value, **facts}
+        task.status, task.status_reason, task.last_seq = to.value, reason.value, task.last_seq + 1
+        events.append(
+            Event(task_id=task.pk, seq=task.last_seq, tenant_id=task.tenant_id, kind="state", data=data)
+        )
+        announce_on_commit(task.pk, task.tenant_id, task.last_seq)
+    Event.objects.bulk_create(events)
+
+
+def _forget_uploads(tasks: Sequence[Task]) -> None:
+    """Remove what was uploaded for tasks that end before they were let go: they will never run."""
+    if tasks:
+        TaskFile.objects.filter(task__in=tasks).delete()
 
 
 def note(task: Task, kind: str, data: Mapping[str, Any], *, run: int | None = None) -> None:

@@ -19,6 +19,7 @@ TYPE_COLUMNS = (
     "description",
     "queue",
     "params_schema",
+    "version",
     "handler",
     "cancellable",
     "idempotent",
@@ -48,9 +49,9 @@ def worker_register(
     slots: int,
     isolation: str,
     version: str,
-    types: Iterable[str],
+    types: Mapping[str, int],
 ) -> None:
-    """Announce a worker process that has started and can take tasks of ``types``."""
+    """Announce a worker process that has started and can take tasks of ``types`` (name to version)."""
     with transaction.atomic():
         Worker.objects.update_or_create(
             id=worker_id,
@@ -63,7 +64,7 @@ def worker_register(
                 "slots": slots,
                 "isolation": isolation,
                 "version": version,
-                "types": sorted(types),
+                "types": dict(types),
                 "status": "alive",
                 "seen_at": Now(),
                 "gone_at": None,
@@ -124,10 +125,19 @@ def workers_lose_silent(after_seconds: float) -> int:
 
 
 def task_types_publish(types: Mapping[str, Mapping[str, Any]]) -> None:
-    """Store what a worker can run; ``types`` maps a name to the values of :data:`TYPE_COLUMNS`."""
+    """Store what a worker can run; ``types`` maps a name to the values of :data:`TYPE_COLUMNS`.
+
+    A type that is known in a newer version stays as it is: a worker of the release before, started
+    beside newer ones, must not take back what tasks are submitted against.
+    """
     with transaction.atomic():
         for name in sorted(types):
             described = types[name]
+            newer = TaskType.objects.select_for_update().filter(
+                name=name, version__gt=described["version"]
+            )
+            if newer.exists():
+                continue
             TaskType.objects.update_or_create(
                 name=name,
                 defaults={

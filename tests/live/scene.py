@@ -195,6 +195,7 @@ def publish_type() -> None:
         "description": "",
         "queue": "normal",
         "params_schema": {"type": "object"},
+        "version": 1,
         "handler": "nowhere:nothing",
         "cancellable": True,
         "idempotent": True,

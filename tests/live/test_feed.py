@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 
 from live.feed import Cursor
 from rest.errors import ValidationFailed
 from tasks.services.cancel import cancel_task
+from tasks.services.ready import one_change
 from tasks.services.transitions import lock_task
 from tests.live.scene import Web, close_code, dial, hear, submitted, token_of
 from tests.tenants.callers import World
@@ -63,7 +64,7 @@ def test_a_change_that_commits_late_is_told_after_the_cursor_of_a_later_one(
     written, go_on = threading.Event(), threading.Event()
 
     def cancel_slowly() -> None:
-        with transaction.atomic():
+        with one_change():
             cancel_task(lock_task(early.id), by="slow", reason="", force=False)
             written.set()
             go_on.wait(20)

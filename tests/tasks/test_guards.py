@@ -16,7 +16,7 @@ from tasks.states import INITIAL, TRANSITIONS, Status
 from tenants.models import Tenant
 from tests.tasks.api.work import ended, lines, running, submitted
 
-guards = importlib.import_module("tasks.migrations.0002_guards_and_history")
+guards = importlib.import_module("tasks.migrations.0007_versions_maintenance_results")
 
 
 def write(task: Task, **columns: Any) -> None:

@@ -44,7 +44,7 @@ def test_jitter_spreads_by_its_share() -> None:
 
 def test_an_error_may_forbid_its_retry() -> None:
     decision = decide(replace(FAILED, retry=False), FACTS)
-    assert (decision.status, decision.reason) == (Status.FAILED, "broken")
+    assert (decision.status, decision.reason) == (Status.FAILED, Reason.HANDLER_ERROR)
 
 
 def test_a_lost_idempotent_task_is_queued_at_once_and_not_charged_a_failure() -> None:

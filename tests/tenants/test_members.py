@@ -8,6 +8,8 @@ from threading import Barrier
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connections, transaction
+from django.db.models import ProtectedError
+from django.test import Client
 
 from audit.models import AuditEntry
 from tenants.actor import SYSTEM, Actor
@@ -103,3 +105,26 @@ def test_a_token_with_every_scope_is_no_owner(world: World) -> None:
     refused = world.token().send("PUT", f"{MEMBERS}/bob", {"role": "owner"})
     assert (refused.status_code, refused.json()["code"]) == (403, "role_required")
     assert not Actor(kind="token", name="token:ci").operator
+
+
+def test_a_last_owner_cannot_be_deleted_as_a_user_either(world: World) -> None:
+    alice, bob = (User.objects.get(username=name) for name in ("alice", "bob"))
+    with pytest.raises(ProtectedError, match="alice owner of acme"):
+        alice.delete()
+    with pytest.raises(ProtectedError):
+        User.objects.filter(username__in=["alice", "bob"]).delete()
+    assert Membership.objects.filter(user=alice, role="owner").exists()
+    Membership.objects.filter(user=bob).update(role="owner")
+    alice.delete()
+    assert not Membership.objects.filter(user__username="alice").exists()
+
+
+def test_the_admin_shows_why_an_owner_stays(world: World) -> None:
+    User.objects.create_superuser("chief", password="pass")
+    client = Client()
+    client.force_login(User.objects.get(username="chief"))
+    alice = User.objects.get(username="alice")
+    path = f"/admin/auth/user/{alice.pk}/delete/"
+    assert b"owner of acme" in client.get(path).content
+    client.post(path, {"post": "yes"})
+    assert User.objects.filter(pk=alice.pk).exists()

@@ -36,6 +36,7 @@ class Candidate:
     rank: int
     ordinal: int
     type_id: int
+    type_version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

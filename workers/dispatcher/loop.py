@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
 
@@ -22,6 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from tasks import fault_points
+from tasks.selectors.ability import Capacity, capacities
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
 from workers.dispatcher import store
@@ -102,7 +104,7 @@ class Dispatcher:
         self._limits = -1
         self._again = False
         self._written: dict[tuple[int, str], store.LaneState] = {}
-        self._types: dict[str, frozenset[int]] = {}
+        self._types: dict[str, Mapping[int, int]] = {}
         self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "lanes"), 0.0)
 
     # -- one round ----------------------------------------------------------------------------------
@@ -224,18 +226,18 @@ class Dispatcher:
     def _dispatch(self) -> None:
         if self._publisher.broker_down:
             return
-        capacities = store.capacities()
+        able = capacities()
         for queue, lanes in self._queues.items():
-            capacity = capacities.get(queue, store.Capacity(0, frozenset()))
+            capacity = able.get(queue, Capacity())
             self._notice_types(queue, capacity.types)
             free = capacity.slots - self._busy_slots[queue]
             while free > 0:
-                moved = self._send_batch(queue, lanes, min(free, BATCH), capacity.types)
+                moved = self._send_batch(queue, lanes, min(free, BATCH), capacity)
                 free -= moved
                 if not moved:
                     break
 
-    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, types: frozenset[int]) -> int:
+    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, capacity: Capacity) -> int:
         """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
         leader = self._leadership.epoch
         if leader is None:
@@ -251,7 +253,7 @@ class Dispatcher:
                 for tenant_id, rows in store.heads(queue, hungry, LANE_DEPTH).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < LANE_DEPTH)
                 continue
-            if choice[1].type_id in types:
+            if capacity.can_run(choice[1].type_id, choice[1].type_version):
                 picked.append(choice)
             else:
                 unable.append(choice[1].task_id)
@@ -283,10 +285,11 @@ class Dispatcher:
                 lanes.put_back(tenant_id, seconds)
                 self._again = True
 
-    def _notice_types(self, queue: str, types: frozenset[int]) -> None:
+    def _notice_types(self, queue: str, types: Mapping[int, int]) -> None:
         """Bring parked tasks back whose type some worker can run now."""
         leader = self._leadership.epoch
-        fresh = types - self._types.get(queue, frozenset())
+        known = self._types.get(queue, {})
+        fresh = {each: version for each, version in types.items() if version > known.get(each, 0)}
         if fresh and leader is not None:
             for tenant_id in store.unpark(leader, queue, fresh, "no_worker"):
                 self._queues[queue].wake(tenant_id)

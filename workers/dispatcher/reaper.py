@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from django.db import Error as DatabaseError
 
+from tasks.selectors.ability import WORKER_SILENT_SECONDS
 from tasks.services.lose import expired_runs, lose
 from tasks.services.release import due
 from tasks.services.workers import workers_lose_silent
@@ -25,7 +26,7 @@ def reap_runs() -> int:
         if status is not None:
             ended += 1
             log.warning("run_lost", task=str(expired.task_id), epoch=expired.epoch, now=status)
-    workers_lose_silent(store.WORKER_SILENT_SECONDS * 3)
+    workers_lose_silent(WORKER_SILENT_SECONDS * 3)
     return ended
 
 

@@ -20,10 +20,8 @@ from tenants.models import Limit, Tenant
 from workers.dispatcher.lanes import Candidate, LaneLimits, TenantLimits
 
 NAME = "dispatcher"
-WORKER_SILENT_SECONDS = 10
 LONGEST_WAIT = 8
 """The longest wait for a claim, in times of the dispatch timeout."""
-"""A worker that its machine has not reported for this long gets no more tasks."""
 
 # A loose index scan: one probe per lane instead of one row per task, so its cost is the number of
 # lanes that have work and not the length of the backlog.
@@ -39,10 +37,10 @@ SELECT tenant_id FROM lane WHERE tenant_id IS NOT NULL
 """
 
 HEADS = """
-SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id
+SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id, head.type_version
   FROM unnest(%(tenants)s::bigint[]) AS wanted(tenant_id)
  CROSS JOIN LATERAL (
-   SELECT task_id, rank, ordinal, type_id FROM ready r
+   SELECT task_id, rank, ordinal, type_id, type_version FROM ready r
     WHERE r.queue = %(queue)s AND r.tenant_id = wanted.tenant_id
     ORDER BY r.rank, r.ordinal LIMIT %(depth)s
  ) AS head
@@ -62,9 +60,10 @@ WITH led AS (
    WHERE r.task_id = chosen.id
   RETURNING r.*, chosen.token
 )
-INSERT INTO inflight (task_id, queue, tenant_id, rank, ordinal, type_id, preemptible, epoch, token,
-                      state, lease_until, dispatched_at, publishes)
-SELECT task_id, queue, tenant_id, rank, ordinal, type_id, preemptible, epoch, token, 'dispatched',
+INSERT INTO inflight (task_id, queue, tenant_id, rank, ordinal, type_id, type_version, preemptible,
+                      epoch, token, state, lease_until, dispatched_at, publishes)
+SELECT task_id, queue, tenant_id, rank, ordinal, type_id, type_version, preemptible, epoch, token,
+       'dispatched',
        clock_timestamp() + make_interval(secs => %(timeout)s), clock_timestamp(), 1
   FROM gone
 RETURNING task_id, queue, tenant_id, epoch, token
@@ -77,20 +76,24 @@ WITH led AS (
   DELETE FROM ready r USING led, unnest(%(ids)s::uuid[]) AS chosen(id) WHERE r.task_id = chosen.id
   RETURNING r.*
 )
-INSERT INTO parked (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible, reason)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible, %(reason)s FROM gone
+INSERT INTO parked (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version,
+                    preemptible, reason)
+SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible, %(reason)s
+  FROM gone
 """
 
 UNPARK = """
 WITH led AS (
   SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
 ), gone AS (
-  DELETE FROM parked p USING led
-   WHERE p.reason = %(reason)s AND p.queue = %(queue)s AND p.type_id = ANY(%(types)s)
+  DELETE FROM parked p
+   USING led, unnest(%(types)s::int[], %(versions)s::int[]) AS able(type_id, version)
+   WHERE p.reason = %(reason)s AND p.queue = %(queue)s
+     AND p.type_id = able.type_id AND p.type_version <= able.version
   RETURNING p.*
 )
-INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible FROM gone
+INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
+SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
 RETURNING tenant_id
 """
 
@@ -143,14 +146,6 @@ class InflightRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the workers of one queue can take: slots, and the ids of the types they can run."""
-
-    slots: int
-    types: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
 class LaneState:
     """One row of the lane snapshot."""
 
@@ -174,8 +169,8 @@ def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Cand
     found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
     with connection.cursor() as cursor:
         cursor.execute(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
-        for tenant_id, task_id, rank, ordinal, type_id in cursor.fetchall():
-            found[tenant_id].append(Candidate(task_id, rank, ordinal, type_id))
+        for tenant_id, *columns in cursor.fetchall():
+            found[tenant_id].append(Candidate(*columns))
     return found
 
 
@@ -212,8 +207,11 @@ def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
         cursor.execute(PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason})
 
 
-def unpark(leader: int, queue: str, types: Iterable[int], reason: str) -> set[int]:
-    """Bring parked tasks of these types back; return the tenants whose lanes have grown."""
+def unpark(leader: int, queue: str, types: Mapping[int, int], reason: str) -> set[int]:
+    """Bring parked tasks of these types back, up to the version that is given of each.
+
+    Returns the tenants whose lanes have grown.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             UNPARK,
@@ -222,6 +220,7 @@ def unpark(leader: int, queue: str, types: Iterable[int], reason: str) -> set[in
                 "leader": leader,
                 "queue": queue,
                 "types": list(types),
+                "versions": list(types.values()),
                 "reason": reason,
             },
         )
@@ -278,27 +277,6 @@ def inflight() -> list[InflightRow]:
             "SELECT task_id, queue, tenant_id, type_id, epoch, state = 'running' FROM inflight"
         )
         return [InflightRow(*row) for row in cursor.fetchall()]
-
-
-def capacities() -> dict[str, Capacity]:
-    """Return what the live workers of each queue can take."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT w.queue, w.slots, coalesce(array_agg(t.id) FILTER (WHERE t.id IS NOT NULL), '{}')
-              FROM worker w LEFT JOIN task_type t ON w.types ? t.name
-             WHERE w.status = 'alive'
-               AND w.seen_at > clock_timestamp() - make_interval(secs => %s)
-             GROUP BY w.id, w.queue, w.slots
-            """,
-            [WORKER_SILENT_SECONDS],
-        )
-        rows = cursor.fetchall()
-    found: dict[str, Capacity] = {}
-    for queue, slots, types in rows:
-        known = found.get(queue, Capacity(0, frozenset()))
-        found[queue] = Capacity(known.slots + slots, known.types | frozenset(types))
-    return found
 
 
 def tenant_limits() -> Mapping[int, TenantLimits]:

@@ -167,7 +167,7 @@ class Records(threading.Thread):
             slots=pulse.plan.slots,
             isolation=self.machine.isolation,
             version=self.machine.version,
-            types=self.types,
+            types={name: described["version"] for name, described in self.types.items()},
         )
 
 

@@ -38,6 +38,7 @@ DESCRIBED: dict[str, Any] = {
         "properties": {"seconds": {"type": "number", "minimum": 0}},
         "additionalProperties": False,
     },
+    "version": 1,
     "handler": "nowhere:nothing",
     "cancellable": True,
     "idempotent": True,
@@ -99,7 +100,7 @@ def start_platform(*queues: str) -> None:
             slots=2,
             isolation="process",
             version="1",
-            types=list(TaskType.objects.values_list("name", flat=True)),
+            types=dict(TaskType.objects.values_list("name", "version")),
         )
 
 

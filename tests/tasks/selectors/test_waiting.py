@@ -117,9 +117,9 @@ def test_without_a_living_worker_of_its_queue_and_type_a_task_says_so(
     }
 
 
-def test_a_draining_worker_still_counts(acme: World) -> None:
+def test_a_draining_worker_gives_nobody_hope(acme: World) -> None:
     Worker.objects.update(status="draining")
-    assert reason(submitted(acme.acme)) == "dispatch"
+    assert reason(submitted(acme.acme)) == "no_worker"
 
 
 def test_without_a_dispatcher_the_detail_says_so(acme: World) -> None:

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from tasks.clock import database_now
 from tasks.models import Backlog, Inflight, Leader, Parked, Ready, Task, TaskType, Worker
+from tasks.selectors.ability import capacities
 from tasks.services.claim import claim
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, running, submitted
@@ -139,17 +140,17 @@ def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant,
     assert not Ready.objects.exists()
     assert Parked.objects.get(pk=task.pk).reason == "no_worker"
     type_id = TaskType.objects.get(name="test.dummy").pk
-    assert store.unpark(leader, "normal", [type_id + 1000], "no_worker") == set()
-    assert store.unpark(leader, "normal", [type_id], "no_worker") == {tenant.pk}
+    assert store.unpark(leader, "normal", {type_id + 1000: 1}, "no_worker") == set()
+    assert store.unpark(leader, "normal", {type_id: 1}, "no_worker") == {tenant.pk}
     assert Ready.objects.get(pk=task.pk).epoch == 1
 
 
 def test_only_workers_that_were_seen_lately_count(tenant: Tenant) -> None:
-    assert store.capacities()["normal"].slots == 2
+    assert capacities()["normal"].slots == 2
     Worker.objects.filter(queue="normal").update(seen_at=Now() - timedelta(minutes=1))
-    assert "normal" not in store.capacities()
+    assert "normal" not in capacities()
     Worker.objects.filter(queue="batch").update(status="draining")
-    assert "batch" not in store.capacities()
+    assert "batch" not in capacities()
 
 
 def test_one_leads_until_it_resigns_or_falls_silent(tenant: Tenant) -> None:

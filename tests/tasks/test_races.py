@@ -1,0 +1,183 @@
+"""Cancels against claims and ends, on real connections at once: decided once, in the database."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from tasks.errors import Fenced, TaskFinished
+from tasks.models import Backlog, Event, Inflight, Ready, Run, Task
+from tasks.outcomes import Outcome
+from tasks.services.bulk import cancel_many
+from tasks.services.cancel import cancel
+from tasks.services.claim import claim
+from tasks.services.finish import finish
+from tasks.services.ready import recount_backlog
+from tasks.states import RunStatus
+from tenants.models import Limit, Tenant
+from tests.tasks.api.work import (
+    TOKEN,
+    WORKER,
+    dispatched,
+    publish_types,
+    running,
+    start_platform,
+    submitted,
+)
+
+LOOPS = 200
+FEWER = 50
+WHO: dict[str, Any] = {"worker": WORKER, "machine": "m1", "isolation": "process", "pid": 1}
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def lasting() -> Tenant:
+    """A tenant whose rows other connections see."""
+    publish_types()
+    start_platform()
+    return Tenant.objects.create(slug="racers", name="Racers")
+
+
+class Racer:
+    """A thread with a connection of its own that does one thing a round, at the same time as others."""
+
+    def __init__(self, loops: int, line: threading.Barrier, act: Callable[[int], Any]) -> None:
+        self.results: list[Any] = []
+        self._loops, self._line, self._act = loops, line, act
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for number in range(self._loops):
+                self._line.wait(30)
+                try:
+                    self.results.append(self._act(number))
+                except (TaskFinished, Fenced) as refused:
+                    self.results.append(type(refused))
+                self._line.wait(30)
+        finally:
+            connection.close()
+
+
+def race(loops: int, prepare: Callable[[int], None], *acts: Callable[[int], Any]) -> Iterator[list[Any]]:
+    """Prepare a round, let all act at once, and yield what each of them got."""
+    line = threading.Barrier(len(acts) + 1)
+    racers = [Racer(loops, line, act) for act in acts]
+    for number in range(loops):
+        prepare(number)
+        line.wait(30)
+        line.wait(30)
+        yield [racer.results[-1] for racer in racers]
+    for racer in racers:
+        racer.thread.join(30)
+
+
+def test_a_cancel_against_a_claim_never_lets_a_cancelled_task_start(lasting: Tenant) -> None:
+    at: dict[str, Any] = {}
+    seen: Counter[str] = Counter()
+
+    def prepare(_number: int) -> None:
+        at["task"] = submitted(lasting)
+        at["row"] = dispatched(at["task"])
+
+    def take(_number: int) -> Any:
+        return claim(at["task"].pk, at["row"].epoch, TOKEN, queue="normal", **WHO)
+
+    def stop(_number: int) -> Any:
+        return cancel(at["task"].pk, by="user:bob").task.status
+
+    for claimed, status in race(LOOPS, prepare, take, stop):
+        task = Task.objects.get(pk=at["task"].pk)
+        seen[task.status] += 1
+        if status == "cancelled":
+            assert claimed is None
+            assert (task.started_at, Run.objects.filter(task=task).count()) == (None, 0)
+            assert not Inflight.objects.filter(pk=task.pk).exists()
+        else:
+            assert claimed is not None
+            assert Inflight.objects.get(pk=task.pk).ask == "cancel"
+            assert task.cancel_requested_by == "user:bob"
+            finish(task.pk, claimed.epoch, Outcome(RunStatus.CANCELLED))
+    assert sum(seen.values()) == LOOPS
+    assert seen["cancelled"] + seen["running"] == LOOPS
+
+
+def test_a_cancel_against_a_failing_end_never_leads_to_a_retry(lasting: Tenant) -> None:
+    at: dict[str, Any] = {}
+    failure = Outcome(RunStatus.FAILED, error={"code": "e", "message": "m"})
+
+    def prepare(_number: int) -> None:
+        at["task"] = submitted(lasting, max_retries=3)
+        at["run"] = running(at["task"])
+
+    def fail(_number: int) -> Any:
+        return finish(at["task"].pk, at["run"].epoch, failure)
+
+    def stop(_number: int) -> Any:
+        return cancel(at["task"].pk, by="user:bob").changed
+
+    for _status, changed in race(FEWER, prepare, fail, stop):
+        task = Task.objects.get(pk=at["task"].pk)
+        # Whoever came first: it has ended, and nothing of it waits for another attempt.
+        assert (changed, task.status in ("cancelled", "failed")) in ((True, True), (TaskFinished, True))
+        assert not Ready.objects.filter(pk=task.pk).exists()
+        events = Event.objects.filter(task_id=task.pk, kind="state").order_by("seq")
+        assert [event.data["status"] for event in events][-1] == task.status
+
+
+def test_two_cancels_and_an_end_agree_on_one_end(lasting: Tenant) -> None:
+    at: dict[str, Any] = {}
+
+    def prepare(_number: int) -> None:
+        at["task"] = submitted(lasting)
+        at["run"] = running(at["task"])
+
+    def stop(_number: int) -> Any:
+        return cancel(at["task"].pk, by="user:bob").changed
+
+    def succeed(_number: int) -> Any:
+        return finish(at["task"].pk, at["run"].epoch, Outcome(RunStatus.COMPLETED))
+
+    for one, two, status in race(FEWER, prepare, stop, stop, succeed):
+        assert [one, two].count(True) <= 1
+        assert status == "completed"
+        events = Event.objects.filter(task_id=at["task"].pk)
+        assert events.filter(data__status="completed").count() == 1
+        asked = events.filter(data__cancel_requested=True).count()
+        assert asked == [one, two].count(True)
+
+
+def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(lasting: Tenant) -> None:
+    for queue in ("", "normal"):
+        Limit.objects.create(tenant=lasting, queue=queue, queued=10_000)
+    at: dict[str, Any] = {}
+    done = Outcome(RunStatus.COMPLETED)
+
+    def prepare(_number: int) -> None:
+        one, two = submitted(lasting), submitted(lasting)
+        at["ends"] = [(task.pk, running(task).epoch) for task in (one, two)]
+        with transaction.atomic():
+            recount_backlog([(lasting.pk, ""), (lasting.pk, "normal")])
+        submitted(lasting, depends_on=(one.pk,))
+        submitted(lasting, depends_on=(one.pk, two.pk))
+        submitted(lasting, depends_on=(two.pk,))
+        at["picks"] = [submitted(lasting).pk for _ in range(2)]
+
+    def end(which: int) -> Callable[[int], Any]:
+        return lambda _number: finish(*at["ends"][which], done)
+
+    def many(_number: int) -> Any:
+        return len(cancel_many(at["picks"], by="user:bob"))
+
+    for one, two, cancelled in race(FEWER, prepare, end(0), end(1), many):
+        assert (one, two, cancelled) == ("completed", "completed", 2)
+    counters = Backlog.objects.filter(tenant_id=lasting.pk).values_list("queued", flat=True)
+    assert set(counters) == {Ready.objects.filter(tenant_id=lasting.pk).count()} == {3 * FEWER}
