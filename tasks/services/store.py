@@ -81,7 +81,7 @@ def _statement(queued: bool) -> str:
     return STORE.format(
         columns=", ".join(str(field.column) for field in columns),
         values=", ".join(["%s"] * len(columns)),
-        queued_at="now()" if queued else "NULL",
+        queued_at="statement_timestamp()" if queued else "NULL",
         in_line=IN_LINE if queued else "",
         limits=LIMIT_ROWS,
     )

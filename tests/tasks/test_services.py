@@ -38,6 +38,11 @@ def fresh(task: Task) -> Task:
     return Task.objects.get(pk=task.pk)
 
 
+def test_a_task_is_not_queued_before_it_is_created(tenant: Tenant) -> None:
+    task = submitted(tenant)
+    assert fresh(task).queued_at == fresh(task).created_at == task.created_at
+
+
 # -- claim and fence ---------------------------------------------------------------------------------
 
 
