@@ -24,14 +24,17 @@ class Outcome:
 
     ``error`` is ``{code, message, type?, detail?}`` or None. ``retry`` is what the handler said with
     its error: False forbids another attempt, True allows one whatever ``retry_on`` and ``never_on``
-    say (``max_retries`` still bounds it), None leaves it to the policy. ``crashed`` means that the
-    run took its own supervisor down while the rest of the machine lived.
+    say (``max_retries`` still bounds it), None leaves it to the policy. ``likely_again`` says that
+    another attempt would most likely end the same (a limit, a signal): only one that ``retry_on``
+    names is made. ``crashed`` means that the run took its own supervisor down while the rest of the
+    machine lived.
     """
 
     status: RunStatus
     error: dict[str, Any] | None = None
     result: Any = None
     retry: bool | None = None
+    likely_again: bool = False
     crashed: bool = False
     checkpointed: bool = False
     exit_code: int | None = None
@@ -92,7 +95,9 @@ def _after_failure(outcome: Outcome, task: TaskFacts) -> Decision:
     timed_out = outcome.status is RunStatus.TIMED_OUT
     reason = Reason.TIMED_OUT if timed_out else failure_reason(str(error.get("code", "")))
     counts = ("failures",)
-    allowed = may_retry(error, task.retry) if outcome.retry is None else outcome.retry
+    allowed = outcome.retry
+    if allowed is None:
+        allowed = may_retry(error, task.retry, likely_again=outcome.likely_again)
     if task.cancel_requested or not allowed or task.max_retries == 0:
         return Decision(Status.FAILED, reason, counts)
     if task.failures >= task.max_retries:
@@ -100,17 +105,20 @@ def _after_failure(outcome: Outcome, task: TaskFacts) -> Decision:
     return Decision(Status.RETRY_WAIT, reason, counts, backoff(task.failures, task.retry))
 
 
-def may_retry(error: Mapping[str, Any], policy: Mapping[str, Any]) -> bool:
+def may_retry(
+    error: Mapping[str, Any], policy: Mapping[str, Any], *, likely_again: bool = False
+) -> bool:
     """Return whether the policy tries again after this error.
 
     ``never_on`` and ``retry_on`` are lists of error codes and names of exception classes. What
-    ``never_on`` names is not tried again; where ``retry_on`` names anything, nothing else is.
+    ``never_on`` names is not tried again; where ``retry_on`` names anything, nothing else is. An error
+    that is ``likely_again`` the same is tried again only where ``retry_on`` names it.
     """
     names = {error.get("code"), error.get("type")}
     if names.intersection(policy.get("never_on", ())):
         return False
     wanted = policy.get("retry_on", ())
-    return not wanted or bool(names.intersection(wanted))
+    return bool(names.intersection(wanted)) if wanted else not likely_again
 
 
 def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:

@@ -46,9 +46,10 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
 
     The check and the end are one transaction that holds the task's lock, so a supervisor that
     renews at the last moment either comes first, and keeps its run, or finds it gone.
-    ``crashed`` None decides by its worker (:func:`_outlived_its_run`): alive still means that the run
-    took only its own supervisor down, which is what poison does; the loss of a whole worker or
-    machine is nobody's fault.
+    ``crashed`` says that the run took only its own supervisor down, which is what poison does: its
+    machine alone can know that, from the supervisor's exit. None is for a lease that ended untold:
+    the machine gets the time to tell (:func:`_may_yet_be_told`), and after that the loss is nobody's
+    fault, as in an outage of the database, where each supervisor ends its run and then itself.
     """
     with one_change():
         lock_task(lost.task_id)
@@ -60,9 +61,7 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
         if row is None:
             return None
         fault_points.reach("in_reap")
-        if crashed is None:
-            crashed = _outlived_its_run(row)
-        if crashed is None:
+        if crashed is None and _may_yet_be_told(row):
             return None
         error = {
             "code": "lost",
@@ -72,27 +71,22 @@ def lose(lost: Expired, *, crashed: bool | None = None) -> Status | None:
             return finish(
                 lost.task_id,
                 lost.epoch,
-                Outcome(RunStatus.LOST, error=error, crashed=crashed),
+                Outcome(RunStatus.LOST, error=error, crashed=bool(crashed)),
             )
         except Fenced:
             return None
 
 
-def _outlived_its_run(row: Inflight) -> bool | None:
-    """Whether the worker of a lost run was seen after the run's lease had ended.
+def _may_yet_be_told(row: Inflight) -> bool:
+    """Whether the machine of a run has not reported since its lease ended, but lately enough.
 
-    None: its machine has not reported since, but lately enough that it may yet. A worker that died
-    with its run was last seen before the lease's last renewal could be missed, a lease ago.
+    A report tells of dead supervisors first (:func:`lose_runs_of`), and only then that the worker
+    was seen: one that came after the lease's end has told all there was.
     """
-    if row.worker is None:
-        return False
     worker = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining")).first()
-    if worker is None:
+    if worker is None or worker.seen_at > row.lease_until:
         return False
-    if worker.seen_at > row.lease_until:
-        return True
-    silent = (database_now() - worker.seen_at).total_seconds()
-    return None if silent < REPORT_SECONDS else False
+    return (database_now() - worker.seen_at).total_seconds() < REPORT_SECONDS
 
 
 def lose_runs_of(worker: uuid.UUID, *, supervisor: int | None = None, crashed: bool = False) -> int:

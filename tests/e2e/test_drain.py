@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
 ) -> None:
     eventually(lambda: len(workers(platform, "batch")) == 1, seconds=30)
     (old,) = workers(platform, "batch")
-    task = work.submit(params={"seconds": 4}, queue="batch")
+    task = work.submit(params={"seconds": 3}, queue="batch")
     work.until(task, "running")
     done = drain(platform, old["name"])
     assert done.returncode == 0, done.stderr
@@ -58,3 +59,31 @@ def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
     assert work.end_of(work.submit(params={}, queue="batch"))["status"] == "completed"
     assert drain(platform, "nobody").returncode == 1
     assert drain(platform).returncode == 2
+
+
+def test_five_rolling_restarts_during_one_long_task_and_it_completes(
+    platform: Platform, work: Work, eventually: Eventually
+) -> None:
+    # Long enough for five drains (SWITCHYARD_DRAIN) and what is done before each; not much longer.
+    params = {"seconds": 18, "steps": 90, "checkpoint": True, "result": {"done": True}}
+    task = work.submit(params=params, queue="batch", idempotent=False, max_retries=0)
+    done = 0.0
+
+    def gets_on() -> bool:
+        now = work.task(task)
+        return bool(now["status"] == "running" and now["progress"]["percent"] > done)
+
+    for restart in range(1, 6):
+        eventually(gets_on, seconds=40)
+        old = platform.signal("batch", signal.SIGTERM)
+        given_back = work.until(task, "queued", "dispatched")
+        assert (given_back["status_reason"], given_back["counts"]["restarts"]) == ("shutdown", restart)
+        done = given_back["progress"]["percent"]
+        platform.wait_for_another("batch", old)
+    ended = work.end_of(task)
+    assert (ended["status"], ended["result"], ended["attempt"]) == ("completed", {"done": True}, 6)
+    counts = ended["counts"]
+    assert (counts["restarts"], counts["failures"], counts["losses"]) == (5, 0, 0)
+    steps = [each["data"]["step"] for each in work.events(task) if each["kind"] == "progress"]
+    assert len(steps) == len(set(steps)), "a step was done twice"
+    work.check_history(task)

@@ -22,6 +22,7 @@ from tasks.models import Run
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
+from workers.publishing import described_types
 from workers.sandbox import SandboxError
 from workers.sandbox.workspace import make_workspace
 
@@ -156,7 +157,8 @@ def a_pulse(*dead: tuple[int, int, int]) -> Pulse:
 @pytest.fixture
 def records(tenant: Tenant, tmp_path: Path) -> Records:
     """Records of a machine whose worker is known; written by hand, without the thread."""
-    found = Records(Machine("here", "full", "1"), {}, Housekeeping(tmp_path))
+    types = described_types()
+    found = Records(Machine("here", "full", "1"), types, Housekeeping(tmp_path))
     found.now([a_pulse()], clean=True)
     found.write()
     return found

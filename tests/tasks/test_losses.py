@@ -12,7 +12,7 @@ from tasks.models import Event, Inflight, Run, Task, TaskType, Worker
 from tasks.outcomes import Outcome
 from tasks.services.cancel import cancel
 from tasks.services.finish import finish
-from tasks.services.lose import expired_runs, lose
+from tasks.services.lose import expired_runs, lose, lose_runs_of
 from tasks.states import RunStatus
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, ended, running, submitted
@@ -45,27 +45,42 @@ def test_a_lost_task_that_is_not_idempotent_never_starts_again_by_itself(tenant:
 
 def test_poison_starts_exactly_twice(tenant: Tenant) -> None:
     task = submitted(tenant, max_retries=9)
-    assert lose_run(task, worker_seen="after").status == "queued"
-    assert lose_run(task, worker_seen="after").status == "failed"
+    for status in ("queued", "failed"):
+        running(task)
+        assert lose_runs_of(WORKER, supervisor=4711, crashed=True) == 1
+        task.refresh_from_db()
+        assert task.status == status
     assert (task.status_reason, task.attempt, task.crashes) == ("poison", 2, 2)
 
 
-def test_the_loss_of_whole_machines_is_nobodys_fault_and_bounded_at_three(tenant: Tenant) -> None:
+@pytest.mark.parametrize("worker_seen", ["long before", "after"])
+def test_the_loss_of_machines_or_of_the_database_is_nobodys_fault_and_bounded_at_three(
+    tenant: Tenant, worker_seen: str
+) -> None:
+    # "after": the worker outlived an outage in which its supervisors could not keep their leases.
     task = submitted(tenant)
-    assert lose_run(task, worker_seen="long before").status == "queued"
-    assert lose_run(task, worker_seen="long before").status == "queued"
-    assert lose_run(task, worker_seen="long before").status == "failed"
+    assert lose_run(task, worker_seen=worker_seen).status == "queued"
+    assert lose_run(task, worker_seen=worker_seen).status == "queued"
+    assert lose_run(task, worker_seen=worker_seen).status == "failed"
     assert (task.status_reason, task.attempt, task.crashes) == ("lost", 3, 0)
 
 
 def test_whose_fault_a_loss_is_waits_for_the_machines_next_report(tenant: Tenant) -> None:
     task = lose_run(submitted(tenant), worker_seen="late")
     assert task.status == "running"
+    lose_runs_of(WORKER, supervisor=4711, crashed=True)
+    task.refresh_from_db()
+    assert (task.status, task.crashes) == ("queued", 1)
+
+
+def test_a_machine_that_has_reported_and_told_of_no_death_is_not_waited_for(tenant: Tenant) -> None:
+    task = lose_run(submitted(tenant), worker_seen="late")
+    assert task.status == "running"
     Worker.objects.filter(pk=WORKER).update(seen_at=Now())
     for each in expired_runs():
         lose(each)
     task.refresh_from_db()
-    assert (task.status, task.crashes) == ("queued", 1)
+    assert (task.status, task.crashes) == ("queued", 0)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,24 @@ def test_an_error_may_forbid_its_retry() -> None:
     assert (decision.status, decision.reason) == (Status.FAILED, Reason.HANDLER_ERROR)
 
 
+@pytest.mark.parametrize(
+    ("policy", "retry", "status"),
+    [
+        ({}, None, Status.FAILED),
+        ({"retry_on": ["broken"]}, None, Status.RETRY_WAIT),
+        ({"retry_on": ["other"]}, None, Status.FAILED),
+        ({"retry_on": ["broken"], "never_on": ["broken"]}, None, Status.FAILED),
+        ({"retry_on": ["broken"]}, False, Status.FAILED),
+        ({}, True, Status.RETRY_WAIT),
+    ],
+)
+def test_what_would_most_likely_happen_again_is_tried_again_only_where_it_is_named(
+    policy: dict[str, list[str]], retry: bool | None, status: Status
+) -> None:
+    outcome = replace(FAILED, likely_again=True, retry=retry)
+    assert decide(outcome, replace(FACTS, retry={**POLICY, **policy})).status == status
+
+
 def test_a_lost_idempotent_task_is_queued_at_once_and_not_charged_a_failure() -> None:
     decision = decide(LOST, FACTS)
     assert (decision.status, decision.counts, decision.delay) == (Status.QUEUED, ("losses",), 0)

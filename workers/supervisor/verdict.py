@@ -57,7 +57,7 @@ HINTS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
 """Hint, what it explains (error codes or a signal), the code and message that then name the failure."""
 
 NOT_AGAIN = ("cpu_limit", "memory_limit", "process_limit", "file_size_limit", "signal")
-"""What would most likely happen again: not retried unless the handler asks for it."""
+"""What would most likely happen again: not retried unless the handler or ``retry_on`` asks for it."""
 
 
 def verdict(
@@ -78,7 +78,7 @@ def verdict(
     if heard.stopped_for in LIMIT_MESSAGES:
         code, text = LIMIT_MESSAGES[heard.stopped_for]
         error = {"code": code, "message": text.format(heard.stop_detail)}
-        return Outcome(RunStatus.FAILED, error=error, retry=False, **facts)
+        return Outcome(RunStatus.FAILED, error=error, likely_again=True, **facts)
     if error is None:
         # It succeeded, even if it was asked to stop: the end says what happened.
         return Outcome(RunStatus.COMPLETED, result=heard.result, **facts)
@@ -94,8 +94,7 @@ def verdict(
         message = f"The run was interrupted for {why}."
         return Outcome(status, error={"code": "interrupted", "message": message}, **facts)
     retry = heard.error.retry if heard.error else None
-    if retry is None and error["code"] in NOT_AGAIN:
-        retry = False
+    facts["likely_again"] = error["code"] in NOT_AGAIN
     return Outcome(RunStatus.FAILED, error=error, retry=retry, **facts)
 
 

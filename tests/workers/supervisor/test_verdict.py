@@ -56,7 +56,8 @@ def test_an_error_has_its_code_type_and_message() -> None:
 
 def test_a_signal_is_named_and_not_retried() -> None:
     outcome = judged(ended(None, "SIGSEGV"), Heard())
-    assert (outcome.status, outcome.retry, outcome.signal) == (RunStatus.FAILED, False, "SIGSEGV")
+    assert (outcome.status, outcome.signal) == (RunStatus.FAILED, "SIGSEGV")
+    assert outcome.likely_again
     assert outcome.error is not None
     assert outcome.error["detail"] == {"signal": "SIGSEGV"}
 
@@ -88,7 +89,25 @@ def test_the_time_limit_is_named() -> None:
 def test_a_passed_limit_is_named_and_not_retried(why: str, code: str) -> None:
     outcome = judged(ended(None, "SIGKILL"), Heard(stopped_for=why, stop_detail="10 MiB"))
     assert outcome.error is not None
-    assert (outcome.error["code"], outcome.retry) == (code, False)
+    assert (outcome.error["code"], outcome.likely_again) == (code, True)
+
+
+@pytest.mark.parametrize("type", ["test.dummy", "shell.command"])
+def test_a_handler_that_the_machine_killed_for_want_of_memory_may_be_tried_again(type: str) -> None:
+    heard = Heard(hints=frozenset({"oom"}))
+    outcome = judged(ended(None, "SIGKILL"), heard, type)
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.likely_again) == ("out_of_memory", False)
+    # Somebody else's death explains no other end.
+    for other in (judged(ended(None, "SIGSEGV"), heard, type), judged(ended(3), heard, type)):
+        assert other.error is not None
+        assert other.error["code"] != "out_of_memory"
+
+
+def test_the_memory_that_the_run_may_use_explains_its_death_before_the_machines() -> None:
+    outcome = judged(ended(None, "SIGKILL"), Heard(hints=frozenset({"memory", "oom"})))
+    assert outcome.error is not None
+    assert outcome.error["code"] == "memory_limit"
 
 
 @pytest.mark.parametrize(
