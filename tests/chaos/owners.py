@@ -10,13 +10,14 @@ from pathlib import Path
 from tests.e2e.platforms import MARKS, POOLS, command_line
 
 UNKNOWN = "?"
+POOLER = "ops.pools.pooler"
 
 
 def role_of(pids: Callable[[], Iterable[int]]) -> Callable[[int], str]:
     """Return a function from a client's port to ``web``, ``dispatcher``, ``worker``, … or ``?``.
 
-    ``pids`` gives the processes that may own it. A supervisor bears its pool's command line, and a
-    pool's processes all count as ``worker``.
+    ``pids`` gives the processes that may own it. A supervisor bears its pool's command line; a
+    pool's processes and the pooler of their connections all count as ``worker``.
     """
 
     def role(port: int) -> str:
@@ -53,6 +54,8 @@ def _holds(pid: int, inode: str) -> bool:
 
 
 def _role(command: str) -> str:
+    if POOLER in command:
+        return "worker"
     for name, mark in MARKS.items():
         if mark in command:
             return "worker" if name in POOLS else name

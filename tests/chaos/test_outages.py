@@ -1,0 +1,301 @@
+"""Servers that are away, frozen, full, forgetful or cut off, while a whole platform works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.chaos.proxy import Proxy, Way
+from tests.chaos.stage import Stage
+from tests.conftest import Eventually
+from tests.e2e.work import Json
+
+ACCEPTED_WITHIN = 3.0
+"""Seconds in which a task is accepted while the broker is away (rows 5, 6, 51 of Faults)."""
+
+ANSWER_WITHIN = 5.0
+LEASE = 3.0
+
+
+@contextmanager
+def trouble(proxy: Proxy, way: Way, role: str = "*") -> Iterator[None]:
+    """Have a proxy misbehave while the context lasts."""
+    proxy.set(way, role)
+    try:
+        yield
+    finally:
+        proxy.open()
+
+
+def timed_submit(stage: Stage, **body: object) -> Json:
+    """Submit a task and assert that it was accepted quickly, at the first try."""
+    began = time.monotonic()
+    answer = stage.work.http.post("tasks", json={"type": "test.dummy", "params": {}, **body})
+    assert answer.status_code == 201, answer.text
+    assert time.monotonic() - began < ACCEPTED_WITHIN
+    return stage.ledger.accept(answer.json())
+
+
+def assert_completed_once(stage: Stage, *tasks: Json) -> None:
+    for task in tasks:
+        done = stage.work.end_of(task)
+        assert (done["status"], len(done["runs"])) == ("completed", 1), done
+
+
+# -- the broker and the channels --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [Way.CLOSED, Way.FROZEN])
+def test_without_a_broker_tasks_are_accepted_and_start_when_it_is_back(stage: Stage, way: Way) -> None:
+    running = stage.submit(params={"seconds": 2, "stdout": "went on"}, idempotent=False)
+    stage.work.until(running, "running")
+    stage.broker.set(way)
+    stage.channels.set(way)
+    tasks = [timed_submit(stage) for _ in range(3)]
+    assert stage.work.end_of(running)["status"] == "completed"
+    assert {stage.work.task(task)["status"] for task in tasks} == {"queued"}
+    stage.undo()
+    assert_completed_once(stage, *tasks)
+
+
+def test_a_frozen_valkey_delays_and_loses_nothing(stage: Stage) -> None:
+    with stage.servers.frozen_valkey():
+        tasks = [timed_submit(stage) for _ in range(3)]
+    assert_completed_once(stage, *tasks)
+
+
+def test_a_valkey_that_dies_and_forgets_everything_loses_and_repeats_nothing(stage: Stage) -> None:
+    tasks = [stage.submit(params={"seconds": 1.5, "stdout": "once"}) for _ in range(8)]
+    stage.work.until(tasks[0], "running")
+    stage.servers.kill_valkey()
+    assert_completed_once(stage, *tasks)
+
+
+def test_a_full_valkey_delays_and_loses_nothing(stage: Stage) -> None:
+    with stage.servers.broker() as broker:
+        broker.config_set("maxmemory", 1)
+        try:
+            tasks = [timed_submit(stage) for _ in range(3)]
+        finally:
+            broker.config_set("maxmemory", 0)
+    assert_completed_once(stage, *tasks)
+
+
+def test_messages_from_an_old_snapshot_start_nothing_again(stage: Stage, eventually: Eventually) -> None:
+    messages, tasks = caught_messages(stage, 3, eventually)
+    assert_completed_once(stage, *tasks)
+    with stage.servers.broker() as broker:
+        broker.lpush("batch", *messages)
+        eventually(lambda: broker.llen("batch") == 0, seconds=20)
+    assert_completed_once(stage, stage.submit(params={}, queue="batch"), *tasks)
+
+
+def test_a_message_that_comes_a_hundred_times_makes_one_attempt(
+    stage: Stage, eventually: Eventually
+) -> None:
+    messages, tasks = caught_messages(stage, 1, eventually, copies=99)
+    with stage.servers.broker() as broker:
+        eventually(lambda: broker.llen("batch") == 0, seconds=60)
+    assert len(messages) == 1
+    assert_completed_once(stage, *tasks)
+
+
+def test_forged_and_garbage_messages_run_nothing(stage: Stage, eventually: Eventually) -> None:
+    messages, tasks = caught_messages(stage, 1, eventually)
+    assert_completed_once(stage, *tasks)
+    waiting = stage.submit(params={}, queue="batch", scheduled_for="2030-01-01T00:00:00Z")
+    forged = messages[0].replace(tasks[0]["id"].encode(), waiting["id"].encode())
+    garbage = [b"", b"{}", b"[]", b"\xff\xfe", b"null", b'{"body": 7}', b"x" * 100_000, forged[:-20]]
+    with stage.servers.broker() as broker:
+        broker.lpush("batch", forged, *garbage)
+        eventually(lambda: broker.llen("batch") == 0, seconds=30)
+    assert stage.work.end_of(stage.submit(params={}, queue="batch"))["status"] == "completed"
+    seen = stage.work.task(waiting)
+    assert (seen["status"], seen["attempt"]) == ("scheduled", 0)
+    stage.work.post(f"tasks/{waiting['id']}/cancel")
+
+
+def caught_messages(
+    stage: Stage, count: int, eventually: Eventually, *, copies: int = 0
+) -> tuple[list[bytes], list[Json]]:
+    """Return messages that were published for new tasks, and let workers have them and ``copies``."""
+    with stage.servers.broker() as broker:
+        with trouble(stage.broker, Way.CLOSED, "worker"):
+            tasks = [stage.submit(params={"stdout": "once"}, queue="batch") for _ in range(count)]
+            eventually(lambda: broker.llen("batch") >= min(count, 2), seconds=20)
+            messages: list[bytes] = broker.lrange("batch", 0, -1)  # type: ignore[assignment]
+            for _ in range(copies):
+                broker.lpush("batch", *messages)
+    return messages, tasks
+
+
+def test_workers_cut_off_from_the_broker_finish_and_start_nothing_new(stage: Stage) -> None:
+    running = stage.submit(params={"seconds": 2}, idempotent=False)
+    stage.work.until(running, "running")
+    with trouble(stage.broker, Way.CLOSED, "worker"), trouble(stage.channels, Way.CLOSED, "worker"):
+        waiting = timed_submit(stage)
+        assert stage.work.end_of(running)["status"] == "completed"
+        assert stage.work.task(waiting)["status"] == "queued"
+    assert_completed_once(stage, running, waiting)
+
+
+def test_an_api_cut_off_from_valkey_accepts_and_answers(stage: Stage) -> None:
+    with trouble(stage.channels, Way.FROZEN, "web"), trouble(stage.broker, Way.FROZEN, "web"):
+        task = timed_submit(stage)
+        assert_completed_once(stage, task)
+
+
+# -- PostgreSQL -------------------------------------------------------------------------------------
+
+
+class Probe:
+    """A client that asks again and again, and notes every answer and how long it took."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.statuses: list[int] = []
+        self.longest = 0.0
+        self._stage = stage
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+
+    def _ask(self) -> None:
+        with self._stage.platform.client() as http:
+            while not self._over.wait(0.1):
+                began = time.monotonic()
+                with suppress(httpx2.HTTPError):
+                    self.statuses.append(http.get("tasks", params={"limit": 1}).status_code)
+                self.longest = max(self.longest, time.monotonic() - began)
+
+
+def test_a_crash_of_postgresql_costs_a_run_nothing_and_clients_a_503(stage: Stage) -> None:
+    tasks = [
+        stage.submit(params={"seconds": 3, "steps": 30, "stdout": "once"}, queue=queue, idempotent=False)
+        for queue in ("critical", "normal", "batch")
+    ]
+    for task in tasks:
+        stage.work.until(task, "running")
+    with Probe(stage) as probe:
+        stage.servers.restart_database()
+        assert_completed_once(stage, *tasks)
+    assert set(probe.statuses) <= {200, 503}
+    assert probe.longest < ANSWER_WITHIN
+
+
+def test_a_killed_backend_costs_a_run_nothing(stage: Stage) -> None:
+    import os
+    import signal
+
+    task = stage.submit(params={"seconds": 3, "stdout": "once"}, idempotent=False)
+    stage.work.until(task, "running")
+    backends = stage.servers.backends("worker") or stage.servers.backends("web")
+    os.kill(backends[0], signal.SIGKILL)
+    assert_completed_once(stage, task)
+
+
+def test_a_frozen_postgresql_is_503_within_five_seconds_and_thaws_by_itself(
+    stage: Stage, eventually: Eventually
+) -> None:
+    task = stage.submit(params={"seconds": 1}, idempotent=True)
+    stage.work.until(task, "running")
+    with Probe(stage) as probe, stage.servers.frozen_database():
+        began = time.monotonic()
+        answer = stage.work.http.post(
+            "tasks", json={"type": "test.dummy", "params": {}}, headers={"Idempotency-Key": "frozen"}
+        )
+        assert time.monotonic() - began < ANSWER_WITHIN
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        ready = httpx2.get(f"{stage.platform.url}/health/ready", timeout=10, trust_env=False)
+        assert (ready.status_code, ready.json()["missing"]) == (503, ["database"])
+    again = stage.submit("frozen", params={})
+    assert stage.submit("frozen", params={})["id"] == again["id"]
+    assert probe.longest < ANSWER_WITHIN
+    assert_completed_once(stage, again)
+    assert stage.work.end_of(task)["status"] == "completed"
+
+
+def test_without_postgresql_for_longer_than_the_lease_no_success_is_claimed(stage: Stage) -> None:
+    once = stage.submit(params={"seconds": 20}, idempotent=False)
+    again = stage.submit(params={"seconds": 1}, queue="batch")
+    stage.work.until(once, "running")
+    stage.work.until(again, "running", "completed")
+    with trouble(stage.database, Way.CLOSED):
+        deadline = time.monotonic() + 2 * LEASE
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+    done = stage.work.end_of(once)
+    assert (done["status"], done["status_reason"], len(done["runs"])) == ("failed", "lost", 1)
+    assert stage.work.end_of(again)["status"] == "completed"
+
+
+@pytest.mark.parametrize("cut", ["cut_after_commit", "cut_before_commit"])
+def test_connections_cut_around_a_commit_of_workers_lose_and_double_nothing(
+    stage: Stage, cut: str
+) -> None:
+    lines = [f"line {number}" for number in range(20)]
+    tasks = []
+    for _ in range(6):
+        getattr(stage.database, cut)("worker")
+        tasks.append(
+            stage.submit(params={"steps": 5, "seconds": 0.5, "stdout": "\n".join(lines) + "\n"})
+        )
+        stage.work.end_of(tasks[-1])
+    for task in tasks:
+        done = stage.work.task(task)
+        assert done["status"] == "completed"
+        good = next(run["attempt"] for run in done["runs"] if run["status"] == "completed")
+        assert stage.work.texts(done, run=good, stream="stdout") == lines
+
+
+def test_without_a_free_connection_the_api_answers_503_and_runs_end(stage: Stage) -> None:
+    hogs: list[psycopg.Connection[tuple[object, ...]]] = []
+    task = stage.submit(params={"seconds": 2}, idempotent=False)
+    stage.work.until(task, "running")
+    try:
+        with suppress(psycopg.OperationalError):
+            while True:
+                hogs.append(psycopg.connect(stage.servers.database_url))
+        with ThreadPoolExecutor(12) as threads, stage.platform.client() as http:
+            answers = list(threads.map(lambda _: http.get("tasks").status_code, range(24)))
+        assert set(answers) <= {200, 503}
+    finally:
+        for hog in hogs:
+            hog.close()
+    assert len(hogs) > 100
+    assert_completed_once(stage, task)
+
+
+def test_many_requests_at_once_take_no_connection_from_workers(stage: Stage) -> None:
+    over = threading.Event()
+
+    def flood(_number: int) -> set[int]:
+        seen = set()
+        with stage.platform.client() as http:
+            while not over.is_set():
+                seen.add(http.get("tasks", params={"limit": 1}).status_code)
+        return seen
+
+    with ThreadPoolExecutor(20) as threads:
+        floods = [threads.submit(flood, number) for number in range(20)]
+        try:
+            task = stage.submit(params={})
+            assert stage.work.end_of(task)["status"] == "completed"
+            assert len(stage.servers.backends("web")) <= 8 + 1  # and one that wakes the dispatcher
+        finally:
+            over.set()
+    assert set().union(*(each.result() for each in floods)) <= {200, 429, 503}

@@ -1,0 +1,60 @@
+"""The operators' self-test against a platform that works, and against one that does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from tests.e2e.command import COMMAND
+from tests.e2e.platforms import Platform
+
+STEPS = ["isolation", "run", "cancel", "lost message", "killed supervisor", "promises"]
+
+
+def selftest(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "selftest", "--state", str(platform.state), "--patience", "60", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+
+
+def usage(platform: Platform, tenant: str) -> dict[str, Any]:
+    with platform.operator() as operator:
+        found: dict[str, Any] = operator.get(f"tenants/{tenant}/usage").json()
+        return found
+
+
+def test_a_healthy_platform_passes_and_nothing_of_the_test_is_left(platform: Platform) -> None:
+    done = selftest(platform, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"] is True
+    outcomes = {step["step"]: step["outcome"] for step in report["steps"]}
+    assert list(outcomes) == STEPS
+    # Whether a message can be caught depends on who is faster; the others must have been done.
+    assert {name for name, outcome in outcomes.items() if outcome != "kept"} <= {"lost message"}
+    assert (usage(platform, "canary")["running"], usage(platform, "canary")["queued"]) == (0, 0)
+
+
+def test_a_platform_whose_workers_are_too_slow_is_told_by_the_exit_code(platform: Platform) -> None:
+    done = selftest(platform, "--patience", "0.01")
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
+    assert (usage(platform, "canary")["running"], usage(platform, "canary")["queued"]) == (0, 0)
+
+
+def test_without_an_address_it_says_what_it_needs(platform: Platform) -> None:
+    done = subprocess.run(
+        [COMMAND, "selftest", "--state", str(platform.state / "nothing")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "--url" in done.stderr
