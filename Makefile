@@ -33,6 +33,9 @@ up: install ## install, start the whole platform, run the welcome job, serve unt
 test: install ## install, then run the whole test suite, the fast tests first
 	exec $(BIN)/python -m tests.stages $(ARGS)
 
+soak: install ## random work under random faults for SOAK_MINUTES (3), then the judge; SOAK_SEED repeats
+	exec $(BIN)/python -m tests.chaos.soak
+
 lint: install ## style, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
