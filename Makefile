@@ -14,7 +14,7 @@ FOR_TYPES := DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1 \
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint types ci lock isolation-table bench clean
+.PHONY: help install up test soak lint types ci lock isolation-table bench clean
 .SILENT:
 
 help: ## list what can be made

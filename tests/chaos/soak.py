@@ -136,11 +136,11 @@ def _work(dice: Dice, mine: list[Json]) -> dict[str, Any]:
     """Return the body of a random submission."""
     params = dice.choice(
         [
-            {"stdout": "plain\n"},
-            {"seconds": dice.uniform(0.1, 1.5), "stdout": "slow\n"},
+            {"stdout": "plain"},
+            {"seconds": dice.uniform(0.1, 1.5), "stdout": "slow"},
             {"seconds": dice.uniform(0.5, 3), "steps": 5, "checkpoint": True},
-            {"seconds": 0.3, "steps": 3, "stdout": "line\n", "repeat": 200},
-            {"fail": "no", "fail_times": 2, "stdout": "tried\n"},
+            {"seconds": 0.3, "steps": 3, "stdout": "line", "repeat": 200},
+            {"fail": "no", "fail_times": 2, "stdout": "tried"},
             {"fail": "never"},
             {"exit": 3},
             {"signal": "SEGV"},
