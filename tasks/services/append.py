@@ -48,6 +48,13 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
+STORED = """
+SELECT run.log_lines, task.last_seq
+  FROM task JOIN run ON run.task_id = task.id AND run.epoch = task.epoch
+ WHERE task.id = %s AND task.epoch = %s AND task.status = 'running'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far the run is: ``percent`` from 0 to 100, ``step`` in words."""
@@ -80,12 +87,19 @@ Said = Progress | Lines | Checkpoint
 
 
 @again_on_ties
-def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
+def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said], *, again: bool = False) -> int:
     """Store what the newest run said, in order, and return the number of the last event.
+
+    ``again`` is for whoever did not hear what became of an earlier try: lines that are stored
+    already are left out (progress that is told twice says nothing new).
 
     Raises:
         Fenced: the attempt is no longer the newest, or its task does not run any more.
     """
+    if again:
+        said, last_seq = _not_stored(task_id, epoch, said)
+        if not said:
+            return last_seq
     progress = next((item for item in reversed(said) if isinstance(item, Progress)), None)
     checkpoint = next((item for item in reversed(said) if isinstance(item, Checkpoint)), None)
     chunks = [item for item in said if isinstance(item, Lines)]
@@ -128,6 +142,24 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> int:
                 )
     announce(task_id, tenant_id, last)
     return int(last)
+
+
+def _not_stored(
+    task_id: uuid.UUID, epoch: int, said: Sequence[Said]
+) -> tuple[Sequence[Said], int]:
+    """Return what of ``said`` is not stored, and the task's newest number; only this run writes it."""
+    with connection.cursor() as cursor:
+        cursor.execute(STORED, [task_id, epoch])
+        row = cursor.fetchone()
+    if row is None:
+        raise Fenced
+    lines, last_seq = row
+    fresh = [
+        item
+        for item in said
+        if not isinstance(item, Lines) or item.first_line + len(item.lines) - 1 > lines
+    ]
+    return fresh, int(last_seq)
 
 
 def _add_events(

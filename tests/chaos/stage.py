@@ -160,7 +160,7 @@ class Stage:
         """A client of the first tenant."""
         return Work(self.platform)
 
-    def submit(self, key: str = "", *, client: httpx2.Client | None = None, **body: Any) -> Json:
+    def submit(self, key: str = "", /, *, client: httpx2.Client | None = None, **body: Any) -> Json:
         """Submit a test task until it is accepted, with one Idempotency-Key, as a careful client."""
         key = key or f"stage-{time.monotonic_ns()}"
         deadline = time.monotonic() + ACCEPT_SECONDS
@@ -180,7 +180,7 @@ class Stage:
     def arm(self, point: str) -> None:
         """Have the next process that reaches a fault point of :data:`ARMED` do what is armed there."""
         assert point in {entry.partition(":")[0] for entry in ARMED}
-        (self.marks / point).unlink()
+        (self.marks / point).unlink(missing_ok=True)
 
     def sprung(self, point: str) -> bool:
         """Whether an armed fault point was reached."""

@@ -117,6 +117,8 @@ class Watch:
         self._names = {sandboxed.stdout: stdout, sandboxed.stderr: stderr}
         self._decoder = MessageDecoder()
         self._said: list[Said] = []
+        #: Whether some of it may be stored all the same: the answer to a COMMIT was lost.
+        self._unheard = False
         self._flushed_at = 0.0
         self._database_down = False
         self._terminate_at: float | None = None
@@ -283,11 +285,13 @@ class Watch:
         self._said.extend(lines)
         while self._said:
             try:
-                append(self._claimed.task_id, self._claimed.epoch, self._said)
+                append(self._claimed.task_id, self._claimed.epoch, self._said, again=self._unheard)
                 self._said = []
+                self._unheard = False
                 self._database_down = False
             except (OperationalError, InterfaceError) as error:
                 self._lost_database(error)
+                self._unheard = True
                 if not final:
                     break
                 if time.monotonic() > began + FINAL_PATIENCE_SECONDS:
