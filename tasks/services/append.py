@@ -144,9 +144,7 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said], *, again: bool 
     return int(last)
 
 
-def _not_stored(
-    task_id: uuid.UUID, epoch: int, said: Sequence[Said]
-) -> tuple[Sequence[Said], int]:
+def _not_stored(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> tuple[Sequence[Said], int]:
     """Return what of ``said`` is not stored, and the task's newest number; only this run writes it."""
     with connection.cursor() as cursor:
         cursor.execute(STORED, [task_id, epoch])

@@ -68,7 +68,7 @@ def soak(stage: Stage, *, seed: int, seconds: float) -> Report:
     over = threading.Event()
     clients = [stage.platform.client(), *(_tenant(stage, slug) for slug in TENANTS)]
     workers = [
-        threading.Thread(target=_submit_for_ever, args=(stage, client, Dice(dice.random()), over))
+        threading.Thread(target=_work_for_ever, args=(stage, client, Dice(dice.random()), over, report))
         for client in clients
     ]
     trouble = threading.Thread(target=_fail_for_ever, args=(stage, Dice(dice.random()), over, report))
@@ -116,6 +116,16 @@ def _tenant(stage: Stage, slug: str) -> httpx2.Client:
         timeout=20,
         trust_env=False,
     )
+
+
+def _work_for_ever(
+    stage: Stage, client: httpx2.Client, dice: Dice, over: threading.Event, report: Report
+) -> None:
+    """Be a client; an answer that no client should get is a violation."""
+    try:
+        _submit_for_ever(stage, client, dice, over)
+    except Exception as error:
+        report.violations.append(f"a client gave up: {type(error).__name__} {error}"[:500])
 
 
 def _submit_for_ever(stage: Stage, client: httpx2.Client, dice: Dice, over: threading.Event) -> None:
