@@ -137,7 +137,7 @@ class Proxy:
         return role == EVERYBODY or role == link.role
 
     def _way(self, link: _Link) -> Way:
-        for role, way in self._ways.items():
+        for role, way in list(self._ways.items()):
             if role != EVERYBODY and role == link.role:
                 return way
         return self._ways.get(EVERYBODY, Way.OPEN)

@@ -51,6 +51,8 @@ ARMED = (
 )
 """What is armed in every stage; each waits for :meth:`Stage.arm`."""
 
+DISK_MEGABYTES = 512
+
 MARKER = b"SWITCHYARD_RUN="
 ACCEPT_SECONDS = 60.0
 SERVERS_SECONDS = 60.0
@@ -113,6 +115,20 @@ class Servers:
             yield
         finally:
             _signal(pid, signal.SIGCONT)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Leave no byte free on the servers' disk while the context lasts; only where it is theirs."""
+        assert can_mount()
+        ballast = Path(f"/proc/{self.process.pid}/root{self.folder}/ballast")
+        try:
+            with ballast.open("wb") as stream, suppress(OSError):
+                while True:
+                    stream.write(b"x" * 65536)
+                    stream.flush()
+            yield
+        finally:
+            ballast.unlink(missing_ok=True)
 
     def restart_database(self) -> None:
         """As ``pg_ctl restart -m immediate``: SIGQUIT, crash recovery at the next start."""
@@ -266,6 +282,11 @@ class Stage:
         return usage["running"] == 0 and usage["queued"] == 0
 
 
+def can_mount() -> bool:
+    """Whether the servers can be given a disk of their own: root, and a system that lets it."""
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
+
+
 def processes_of_runs(state: Path) -> list[int]:
     """Return processes whose environment says that they belong to a run of this platform."""
     found = []
@@ -283,9 +304,15 @@ def processes_of_runs(state: Path) -> list[int]:
 def open_servers(folder: Path) -> Iterator[Servers]:
     """Start the pair; it ends with its standard input, whatever becomes of us."""
     folder.mkdir(parents=True)
-    with (folder / "pair.log").open("w") as log:
+    log_file = folder.parent / "pair.log"
+    command = [sys.executable, "-m", "ops.embedded.pair", str(folder), "--temporary"]
+    if can_mount():
+        # A disk of its own, seen only by the servers: it can be filled without harm to anybody else.
+        mount = f"mount -t tmpfs -o size={DISK_MEGABYTES}m,mode=755 tmpfs {folder}"
+        command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$0" "$@"', *command]
+    with log_file.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.embedded.pair", str(folder), "--temporary"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -297,7 +324,7 @@ def open_servers(folder: Path) -> Iterator[Servers]:
     assert process.stdin is not None
     try:
         line = process.stdout.readline()
-        assert line, (folder / "pair.log").read_text()
+        assert line, log_file.read_text()
         yield Servers(process, folder, json.loads(line))
     finally:
         with suppress(OSError):

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.chaos.proxy import Proxy, Way
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Stage, can_mount
 from tests.conftest import Eventually
 from tests.e2e.work import Json
 
@@ -260,6 +260,31 @@ def test_connections_cut_around_a_commit_of_workers_lose_and_double_nothing(
         assert done["status"] == "completed"
         good = next(run["attempt"] for run in done["runs"] if run["status"] == "completed")
         assert stage.work.texts(done, run=good, stream="stdout") == lines
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root can give the servers a disk of their own")
+def test_a_full_disk_of_postgresql_is_503_and_loses_nothing(
+    stage: Stage, eventually: Eventually
+) -> None:
+    running = stage.submit(params={"seconds": 2, "stdout": "said"})
+    stage.work.until(running, "running")
+    seen: set[int] = set()
+    with stage.platform.client() as http, stage.servers.full_disk():
+        deadline = time.monotonic() + 20
+        while 503 not in seen and time.monotonic() < deadline:
+            body = {"type": "test.dummy", "params": {"stdout": "x" * 100_000}}
+            began = time.monotonic()
+            with suppress(httpx2.HTTPError):
+                answer = http.post("tasks", json=body)
+                seen.add(answer.status_code)
+                if answer.status_code == 201:
+                    stage.ledger.accept(answer.json())
+            assert time.monotonic() - began < ANSWER_WITHIN
+    assert 503 in seen
+    assert seen <= {201, 503}
+    after = stage.submit(params={})
+    for task in (running, after):
+        assert stage.work.end_of(task)["status"] == "completed"
 
 
 def test_without_a_free_connection_the_api_answers_503_and_runs_end(stage: Stage) -> None:
