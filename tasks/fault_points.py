@@ -78,10 +78,12 @@ def _first_time(point: str) -> bool:
 
 
 def _act(point: str, action: str) -> None:
+    if action == "stop":
+        # Whoever is continued goes on where it stopped, as a machine does that wakes up.
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     if action == "kill9":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "exit":
         os._exit(70)
     raise FaultInjected(point)
