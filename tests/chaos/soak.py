@@ -28,7 +28,7 @@ from tests.e2e.work import Json
 TENANTS = ("red", "blue")
 DRAIN_SECONDS = 240.0
 FAULT_EVERY = (0.5, 2.0)
-SUBMIT_EVERY = (0.02, 0.25)
+SUBMIT_EVERY = (0.15, 0.8)
 CANCEL_SHARE, RETRY_SHARE = 0.08, 0.03
 Dice = random.Random
 

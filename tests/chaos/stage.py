@@ -139,6 +139,9 @@ class Servers:
     def kill_valkey(self) -> None:
         """SIGKILL; what comes back remembers nothing (no snapshot, no append-only file)."""
         pid = self.valkey
+        with self.broker() as broker:
+            broker.config_set("appendonly", "no")
+        shutil.rmtree(f"/proc/{pid}/root{self.folder}/valkey/appendonlydir", ignore_errors=True)
         _signal(pid, signal.SIGKILL)
         self._wait_for_another(pid, lambda: self.valkey)
 
@@ -305,7 +308,8 @@ def open_servers(folder: Path) -> Iterator[Servers]:
     """Start the pair; it ends with its standard input, whatever becomes of us."""
     folder.mkdir(parents=True)
     log_file = folder.parent / "pair.log"
-    command = [sys.executable, "-m", "ops.embedded.pair", str(folder), "--temporary"]
+    # Not --temporary: without durable commits a crash may lose what PostgreSQL had promised.
+    command = [sys.executable, "-m", "ops.embedded.pair", str(folder)]
     if can_mount():
         # A disk of its own, seen only by the servers: it can be filled without harm to anybody else.
         mount = f"mount -t tmpfs -o size={DISK_MEGABYTES}m,mode=755 tmpfs {folder}"
