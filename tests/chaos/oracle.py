@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from tasks.replay import COUNTERS, BadHistory, replay
+
 Row = dict[str, Any]
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "dropped"})
@@ -22,6 +24,7 @@ LEFT_LIVE = ("ready", "inflight", "parked")
 REPEATED_BY_THE_PLATFORM = frozenset({"lost", "preempted", "dropped"})
 """Ends of runs after which only an idempotent task may run again by itself."""
 
+REPLAYED = ("status", "status_reason", "last_seq", "life", "attempt", "error", *COUNTERS)
 CHECKPOINTED = "checkpoint"
 
 
@@ -217,6 +220,21 @@ def _lines_once(register: Register, task: Row) -> Iterable[str]:
             yield f"line numbers of run {run}: {numbers}"
 
 
+def _replayed(register: Register, task: Row) -> Iterable[str]:
+    """The events alone, replayed, give the row."""
+    key = task["task_id"]
+    logs = [{"seq": chunk["seq"], "kind": "log", "data": {}} for chunk in register.chunks.get(key, [])]
+    events = sorted([*register.events.get(key, []), *logs], key=lambda event: int(event["seq"]))
+    try:
+        told = replay(events)
+    except BadHistory as problem:
+        yield f"its events are no history: {problem}"
+        return
+    for column in REPLAYED:
+        if getattr(told, column) != task[column]:
+            yield f"{column} is {task[column]!r}, and {getattr(told, column)!r} by its events"
+
+
 RULES: tuple[Callable[[Register, Row], Iterable[str]], ...] = (
     _ended_once,
     _chained,
@@ -225,6 +243,7 @@ RULES: tuple[Callable[[Register, Row], Iterable[str]], ...] = (
     _not_repeated,
     _fenced,
     _lines_once,
+    _replayed,
 )
 
 
