@@ -251,9 +251,7 @@ def test_connections_cut_around_a_commit_of_workers_lose_and_double_nothing(
     tasks = []
     for _ in range(6):
         getattr(stage.database, cut)("worker")
-        tasks.append(
-            stage.submit(params={"steps": 5, "seconds": 0.5, "stdout": "\n".join(lines) + "\n"})
-        )
+        tasks.append(stage.submit(params={"steps": 5, "seconds": 0.5, "stdout": "\n".join(lines)}))
         stage.work.end_of(tasks[-1])
     for task in tasks:
         done = stage.work.task(task)

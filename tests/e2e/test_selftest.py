@@ -6,8 +6,9 @@ import json
 import subprocess
 from typing import Any
 
+from tests.conftest import Eventually
 from tests.e2e.command import COMMAND
-from tests.e2e.platforms import Platform
+from tests.e2e.platforms import POOLS, Platform
 
 STEPS = ["isolation", "run", "cancel", "lost message", "killed supervisor", "promises"]
 
@@ -28,7 +29,12 @@ def usage(platform: Platform, tenant: str) -> dict[str, Any]:
         return found
 
 
-def test_a_healthy_platform_passes_and_nothing_of_the_test_is_left(platform: Platform) -> None:
+def test_a_healthy_platform_passes_and_nothing_of_the_test_is_left(
+    platform: Platform, eventually: Eventually
+) -> None:
+    with platform.operator() as operator:
+        workers = "operator/workers"
+        eventually(lambda: len(operator.get(workers).json()["results"]) >= len(POOLS), seconds=60)
     done = selftest(platform, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

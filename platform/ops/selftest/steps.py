@@ -21,6 +21,7 @@ LATER = timedelta(hours=1)
 SLEEP_SECONDS = 8.0
 MARKER = "SWITCHYARD_RUN="
 TRIES = 5
+NOBODY = "no worker is alive"
 LISTEN_SECONDS = 3.0
 
 Step = Callable[[Canaries], str]
@@ -44,7 +45,7 @@ def every_queue_works(canaries: Canaries) -> str:
     """One canary through each queue that has workers."""
     found = queues(canaries)
     if not found:
-        raise Broken("no worker is alive")
+        raise Broken(NOBODY)
     for task in [canaries.submit(queue) for queue in found]:
         _completed(canaries, task, runs=1)
     return f"canaries passed through {', '.join(found)}"
@@ -53,6 +54,8 @@ def every_queue_works(canaries: Canaries) -> str:
 def isolation_is_reported(canaries: Canaries) -> str:
     """Each worker says at which level it isolates runs."""
     levels = sorted({str(worker.get("isolation") or "unknown") for worker in _workers(canaries)})
+    if not levels:
+        raise Broken(NOBODY)
     if "unknown" in levels:
         raise Broken("a worker does not say how it isolates runs")
     return f"isolation: {', '.join(levels)}"
@@ -121,7 +124,7 @@ def promises_were_kept(canaries: Canaries) -> str:
 def _least_important(canaries: Canaries) -> str:
     found = queues(canaries)
     if not found:
-        raise Broken("no worker is alive")
+        raise Broken(NOBODY)
     return found[0]
 
 
