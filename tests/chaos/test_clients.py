@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+import pytest
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
@@ -69,6 +70,7 @@ def test_without_the_channel_layer_runs_rest_and_sockets_go_on(stage: Stage) -> 
     assert stage.work.texts(task, stream="stdout") == ["heard"]
 
 
+@pytest.mark.timeout(400)
 def test_a_long_backlog_is_not_published_again_and_again(stage: Stage) -> None:
     other_queues = ("critical", "normal")
     keys = [f"backlog-{number}" for number in range(BACKLOG)]
