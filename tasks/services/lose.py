@@ -83,6 +83,8 @@ def _may_yet_be_told(row: Inflight) -> bool:
     A report tells of dead supervisors first (:func:`lose_runs_of`), and only then that the worker
     was seen: one that came after the lease's end has told all there was.
     """
+    if row.worker is None:
+        return False
     worker = Worker.objects.filter(pk=row.worker, status__in=("alive", "draining")).first()
     if worker is None or worker.seen_at > row.lease_until:
         return False
