@@ -14,11 +14,11 @@ FOR_TYPES := DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1 \
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test soak lint types ci lock isolation-table bench clean
+.PHONY: help install up test e2e-rabbitmq soak lint types ci lock isolation-table bench clean
 .SILENT:
 
 help: ## list what can be made
-	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## make .venv and install the locked packages; instant when nothing changed
 	python=$$(for name in $(PYTHON) python3.11 python3 /usr/local/bin/python3.11 /usr/bin/python3.11; do \
@@ -32,6 +32,9 @@ up: install ## install, start the whole platform, run the welcome job, serve unt
 
 test: install ## install, then run the whole test suite, the fast tests first
 	exec $(BIN)/python -m tests.stages $(ARGS)
+
+e2e-rabbitmq: install ## run the end-to-end tests with RabbitMQ as the broker
+	exec $(BIN)/python -m tests.e2e.rabbitmq $(ARGS)
 
 soak: install ## random work under random faults for SOAK_MINUTES (3), then the judge; SOAK_SEED repeats
 	exec $(BIN)/python -m tests.chaos.soak

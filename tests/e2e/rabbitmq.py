@@ -3,6 +3,10 @@
 Everything it owns is in one temporary folder: data, log, settings and Erlang's cookie. It listens on
 free ports of 127.0.0.1, and so does the port mapper (epmd) that Erlang insists on: it is started
 here, as a child, so that no stray one stays behind.
+
+    python -m tests.e2e.rabbitmq [arguments for pytest]
+
+runs all of tests/e2e on one: only BROKER_URL differs.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -187,3 +192,22 @@ def _free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
+
+
+def main(arguments: list[str]) -> int:
+    """Run the end-to-end tests with RabbitMQ as the broker; return pytest's exit code."""
+    if not installed():
+        print(f"e2e: {MISSING}.")
+        return 1
+    server = RabbitMQ()
+    try:
+        server.start()
+        environment = {**os.environ, "SWITCHYARD_E2E_BROKER_URL": server.url}
+        command = [sys.executable, "-m", "pytest", "tests/e2e", *arguments]
+        return subprocess.run(command, env=environment).returncode
+    finally:
+        server.remove()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
