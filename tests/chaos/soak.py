@@ -29,6 +29,7 @@ TENANTS = ("red", "blue")
 DRAIN_SECONDS = 240.0
 FAULT_EVERY = (0.5, 2.0)
 SUBMIT_EVERY = (0.15, 0.8)
+LONGEST_LINE = 40
 CANCEL_SHARE, RETRY_SHARE = 0.08, 0.03
 Dice = random.Random
 
@@ -132,6 +133,8 @@ def _submit_for_ever(stage: Stage, client: httpx2.Client, dice: Dice, over: thre
     mine: list[Json] = []
     number = 0
     while not over.wait(dice.uniform(*SUBMIT_EVERY)):
+        if not _has_room(client):
+            continue
         number += 1
         body = _work(dice, mine)
         task = stage.submit(f"soak-{id(client)}-{number}", client=client, **body)
@@ -140,6 +143,15 @@ def _submit_for_ever(stage: Stage, client: httpx2.Client, dice: Dice, over: thre
             _cancel(stage, client, dice.choice(mine))
         if dice.random() < RETRY_SHARE:
             _retry(client, dice.choice(mine))
+
+
+def _has_room(client: httpx2.Client) -> bool:
+    """Whether the tenant's line is short; work that only piles up would be drained for ever."""
+    try:
+        answer = client.get("usage")
+    except httpx2.HTTPError:
+        return False
+    return answer.status_code == 200 and int(answer.json()["queued"]) < LONGEST_LINE
 
 
 def _work(dice: Dice, mine: list[Json]) -> dict[str, Any]:
