@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ import pytest
 import redis
 
 from ops.supervision.processes import children
+from tests.conftest import Eventually
 from tests.e2e.platforms import Platform, start_platform
 from tests.e2e.work import Json, Work
 from tests.processes import lives
@@ -142,16 +144,11 @@ def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(
     platform: Platform, work: Work
 ) -> None:
     task = work.submit(params={"seconds": 4, "steps": 4})
-    work.until(task, "running")
-    with platform.operator() as operator:
-        run = operator.get(f"tenants/{platform.tenant}/tasks/{task['id']}").json()["runs"][0]
-    tree = _tree(run["pid"])
+    supervisor = supervisor_of(platform, task)
+    tree = _tree(supervisor)
     assert len(tree) >= 2
-    os.kill(run["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 2
-    while any(lives(pid) for pid in tree) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert [pid for pid in tree if lives(pid)] == []
+    os.kill(supervisor, signal.SIGKILL)
+    all_die(tree)
     done = work.end_of(task, seconds=90)
     assert (done["status"], done["counts"]["losses"]) == ("completed", 1)
     assert [each["status"] for each in done["runs"]] == ["lost", "completed"]
@@ -163,14 +160,73 @@ def test_a_killed_main_worker_leaves_no_process_of_its_runs(platform: Platform, 
     main = platform.pid("batch")
     tree = _tree(main)
     platform.signal("batch")
-    deadline = time.monotonic() + 2
-    while any(lives(pid) for pid in tree) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert [pid for pid in tree if lives(pid)] == []
+    all_die(tree)
     done = work.end_of(task, seconds=90)
     assert (done["status"], done["status_reason"]) == ("failed", "lost")
     platform.wait_for_another("batch", main)
     assert work.end_of(work.submit(params={}, queue="batch"), seconds=90)["status"] == "completed"
+
+
+def test_a_worker_that_is_killed_while_it_drains_is_lost_like_any_other(
+    platform: Platform, work: Work, eventually: Eventually
+) -> None:
+    # As `docker stop` does with too short a grace: SIGTERM, then SIGKILL to everybody at once.
+    params = {"seconds": 3, "ignore_cancel": True, "ignore_sigterm": True}
+    tasks = [work.submit(params=params, queue="batch", idempotent=each) for each in (True, False)]
+    for task in tasks:
+        work.until(task, "running")
+    main = platform.signal("batch", signal.SIGTERM)
+    heartbeat = platform.state / "service" / "workers" / "batch-1"
+    eventually(lambda: bool(json.loads(heartbeat.read_text())["draining_since"]))
+    tree = _tree(main)
+    for pid in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    all_die(tree)
+    again, never = (work.end_of(task, seconds=90) for task in tasks)
+    counts = again["counts"]
+    assert (again["status"], again["attempt"]) == ("completed", 2)
+    assert (counts["losses"], counts["restarts"], counts["failures"]) == (1, 0, 0)
+    assert (never["status"], never["status_reason"], never["attempt"]) == ("failed", "lost", 1)
+    for task in tasks:
+        work.check_history(task)
+
+
+def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(
+    platform: Platform, work: Work
+) -> None:
+    # The test kills the supervisors: at level `full` no handler can.
+    poison = work.submit(params={"seconds": 60}, max_retries=9)
+    once = work.submit(params={"seconds": 60}, max_retries=9, idempotent=False)
+    os.kill(supervisor_of(platform, once), signal.SIGKILL)
+    os.kill(supervisor_of(platform, poison), signal.SIGKILL)
+    os.kill(supervisor_of(platform, poison, attempt=2), signal.SIGKILL)
+    for task, reason, starts in ((poison, "poison", 2), (once, "lost", 1)):
+        done = work.end_of(task, seconds=90)
+        assert (done["status"], done["status_reason"]) == ("failed", reason)
+        assert [run["status"] for run in done["runs"]] == ["lost"] * starts
+        work.check_history(task)
+
+
+def supervisor_of(platform: Platform, task: Json, *, attempt: int = 1) -> int:
+    """Wait for an attempt's handler to run; return its supervisor's process id, as operators see it."""
+    path = f"tenants/{platform.tenant}/tasks/{task['id']}"
+    deadline = time.monotonic() + 60
+    with platform.operator() as operator:
+        while time.monotonic() < deadline:
+            for run in operator.get(path).json()["runs"]:
+                if (run["attempt"], run["status"]) == (attempt, "running") and children(run["pid"]):
+                    return int(run["pid"])
+            time.sleep(0.05)
+    raise AssertionError(f"attempt {attempt} does not run")
+
+
+def all_die(tree: list[int]) -> None:
+    """Assert that of these processes none is alive two seconds later."""
+    deadline = time.monotonic() + 2
+    while any(lives(pid) for pid in tree) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [pid for pid in tree if lives(pid)] == []
 
 
 def _tree(pid: int) -> list[int]:

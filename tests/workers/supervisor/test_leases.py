@@ -95,9 +95,10 @@ def test_a_supervisor_that_hangs_in_a_frozen_database_kills_its_tree_and_ends(
     level: Level, bench: Bench, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = importlib.import_module("workers.supervisor.lease")
-    monkeypatch.setattr(lease, "LAST_WORDS_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "LAST_WORDS_SECONDS", 1.5)
     guarded = bench.until_it_runs(bench.start(level, params={"seconds": 60}))
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE inflight IN ACCESS EXCLUSIVE MODE")
         eventually(lambda: not below(guarded), seconds=5)
+        assert not guarded.ended(), "the tree died only with its supervisor"
         assert guarded.wait(5) == EXIT_CODE
