@@ -6,6 +6,7 @@ guard       the run, step by step, and the loop that watches its handler
 files       inputs into the workspace, artifacts out of it
 lease       keeping the claim alive, and dying in time when that fails
 output      bytes of the handler's pipes to numbered lines, capped and masked
+storing     what the run says into the database, also through an outage
 verdict     what the handler's end means: an Outcome (plain rules)
 ==========  ==================================================================
 

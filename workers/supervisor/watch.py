@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
 
-import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
 
 from switchyard.errors import ProtocolError
 from switchyard.protocol import (
@@ -30,30 +28,18 @@ from switchyard.protocol import (
 )
 from tasks.errors import Fenced
 from tasks.services import append as stored
-from tasks.services.append import Said, append
 from tasks.services.claim import Claimed, asked, renew
 from workers.sandbox import Exit, Sandboxed
 from workers.supervisor.lease import LeaseWatch
 from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
+from workers.supervisor.storing import Storing
 from workers.supervisor.verdict import Heard
 from workers.worker_steps import draining_since
 
 READ_BYTES = 64 * 1024
-FLUSH_SECONDS = 0.1
-"""Output is stored at once after a pause, and at most this late while it keeps coming."""
-
-FINAL_PATIENCE_SECONDS = 600
-"""How long a run's last words are tried to be stored while the database is away."""
-
 ASK_SECONDS = 0.5
 """How often the supervisor looks whether a cancel was asked for."""
-
-BATCH_BYTES = 512 * 1024
-"""With this much output it is stored before more is read: one transaction must not outlast a renewal."""
-
-PENDING_CAP = 4 * 1024 * 1024
-"""With this much output not stored yet (the database is away), the handler's pipes are left full."""
 
 REASONS = {
     "cancel": "user_cancelled",
@@ -63,7 +49,6 @@ REASONS = {
 }
 """What a handler that is asked to stop is told, by what it is asked for."""
 
-log = structlog.get_logger(__name__)
 _sigterm_at: list[float] = []
 
 
@@ -116,11 +101,7 @@ class Watch:
         self._deadline = deadline
         self._names = {sandboxed.stdout: stdout, sandboxed.stderr: stderr}
         self._decoder = MessageDecoder()
-        self._said: list[Said] = []
-        #: Whether some of it may be stored all the same: the answer to a COMMIT was lost.
-        self._unheard = False
-        self._flushed_at = 0.0
-        self._database_down = False
+        self._storing = Storing(claimed, output)
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
         self._ending = False
@@ -154,7 +135,7 @@ class Watch:
             if end.signal is None and self._heard.stopped_for is None:
                 self._hear_the_last()
             self._tell(self._output.close(self._clock()))
-            self._flush(final=True)
+            self._storing.flush(final=True)
         except Fenced:
             self._sandboxed.kill()
             raise
@@ -174,7 +155,7 @@ class Watch:
             else:
                 self._read(int(key.fd))
         now = time.monotonic()
-        self._flush()
+        self._storing.flush()
         if now >= self._next["renew"]:
             self._renew(now)
         elif now >= self._next["ask"]:
@@ -185,15 +166,13 @@ class Watch:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [self._next["renew"], self._next["ask"], self._meter.next]
-        if self._said or self._output.pending_bytes:
-            moments.append(self._flushed_at + FLUSH_SECONDS)
-        for moment in (self._deadline, self._terminate_at, self._kill_at):
+        for moment in (self._storing.next, self._deadline, self._terminate_at, self._kill_at):
             if moment is not None:
                 moments.append(moment)
         return max(0.0, min(moments) - now)
 
     def _read(self, descriptor: int) -> None:
-        if self._database_down and self._output.pending_bytes > PENDING_CAP:
+        if self._storing.full:
             time.sleep(0.05)  # the handler waits on its full pipe; the lease watch still runs
             return
         try:
@@ -250,15 +229,12 @@ class Watch:
     def _take(self, message: Message) -> None:
         at = self._clock()
         if isinstance(message, Progress):
-            # Only the newest of a burst is worth a row.
-            if self._said and isinstance(self._said[-1], stored.Progress):
-                self._said.pop()
-            self._said.append(stored.Progress(at, message.percent, message.step))
+            self._storing.add(stored.Progress(at, message.percent, message.step))
         elif isinstance(message, Log):
             self._output.say(message.text, at, message.stream)
         elif isinstance(message, Checkpoint):
             self._heard.checkpointed = True
-            self._said.append(stored.Checkpoint(at, message.data))
+            self._storing.add(stored.Checkpoint(at, message.data))
         elif isinstance(message, Result):
             self._heard.result, self._heard.has_result = message.data, True
         elif isinstance(message, Error):
@@ -271,66 +247,21 @@ class Watch:
         if len(self._heard.artifacts) <= settings.SWITCHYARD.max_artifacts:
             self._heard.artifacts[message.name] = message.path
 
-    # -- storing ------------------------------------------------------------------------------------
-
-    def _flush(self, *, final: bool = False) -> None:
-        """Store what has come in; while the database is away, keep it and try again later."""
-        if not (self._said or self._output.pending_bytes):
-            return
-        began = time.monotonic()
-        full = self._output.pending_bytes >= BATCH_BYTES and not self._database_down
-        if not (final or full) and began < self._flushed_at + FLUSH_SECONDS:
-            return
-        lines = self._output.take()
-        self._said.extend(lines)
-        while self._said:
-            try:
-                append(self._claimed.task_id, self._claimed.epoch, self._said, again=self._unheard)
-                self._said = []
-                self._unheard = False
-                self._database_down = False
-            except (OperationalError, InterfaceError) as error:
-                self._lost_database(error)
-                self._unheard = True
-                if not final:
-                    break
-                if time.monotonic() > began + FINAL_PATIENCE_SECONDS:
-                    raise
-                time.sleep(0.2)
-        self._flushed_at = time.monotonic()
+    # -- the claim ----------------------------------------------------------------------------------
 
     def _renew(self, now: float) -> None:
-        try:
-            answer = renew(self._claimed.task_id, self._claimed.epoch)
-        except (OperationalError, InterfaceError) as error:
-            self._lost_database(error)
+        answer = self._storing.answer_of(renew)
+        if answer is None:
             self._next["renew"] = time.monotonic() + min(0.5, settings.SWITCHYARD.heartbeat)
             return
-        self._database_down = False
-        if answer is None:
-            raise Fenced
         self._lease.renewed(now)
         self._next["renew"] = now + settings.SWITCHYARD.heartbeat
         self._obey(answer)
 
     def _ask(self, now: float) -> None:
         self._next["ask"] = now + ASK_SECONDS
-        if self._database_down:
-            return
-        try:
-            answer = asked(self._claimed.task_id, self._claimed.epoch)
-        except (OperationalError, InterfaceError) as error:
-            self._lost_database(error)
-            return
-        if answer is None:
-            raise Fenced
-        self._obey(answer)
-
-    def _lost_database(self, error: Exception) -> None:
-        if not self._database_down:
-            log.warning("database_unreachable", error=str(error))
-        self._database_down = True
-        connection.close()
+        if not self._storing.database_down:
+            self._obey(self._storing.answer_of(asked) or "")
 
     # -- stopping -----------------------------------------------------------------------------------
 
