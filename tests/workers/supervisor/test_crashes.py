@@ -29,6 +29,12 @@ def test_a_handler_that_dies_of_a_signal_has_failed_and_is_not_lost(
     bench.nothing_is_left(guarded)
 
 
+def test_a_death_by_a_signal_is_tried_again_where_the_task_names_it(bench: Bench) -> None:
+    guarded = bench.start(type="tidy.die", params={"how": "kill"}, retry={"retry_on": ["signal"]})
+    assert guarded.wait() == 0, guarded.said()
+    assert (guarded.task.status, guarded.task.failures) == ("retry_wait", 1)
+
+
 def test_a_handler_that_leaves_without_a_word_tells_its_exit_code(bench: Bench) -> None:
     guarded = bench.start(type="tidy.die", params={"how": "exit"}, max_retries=0)
     assert guarded.wait() == 0, guarded.said()
