@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.decorators import method_decorator
 from django.utils.timezone import now
 from unfold.admin import ModelAdmin
 
@@ -118,6 +121,22 @@ class MembershipAdmin(ServiceAdmin):
         with transaction.atomic():  # all of them or none
             for member in queryset:
                 self.delete_model(request, member)
+
+
+class AccountAdmin(UserAdmin):
+    """Django's, but whom the list's action deletes is looked at and deleted in one transaction.
+
+    Otherwise a tenant's last two owners could be deleted at the same moment (``keep_an_owner``); the
+    page that deletes one user is one transaction by itself.
+    """
+
+    @method_decorator(transaction.atomic)
+    def changelist_view(self, *args: Any, **kwargs: Any) -> Any:
+        return super().changelist_view(*args, **kwargs)
+
+
+admin.site.unregister(User)
+admin.site.register(User, AccountAdmin)
 
 
 @admin.register(ApiToken)

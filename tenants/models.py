@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import connections, models
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -48,9 +48,16 @@ class Tenant(models.Model):
 def keep_an_owner(collector: Any, field: Any, memberships: Any, using: str) -> None:
     """Delete memberships together with their users, but never a tenant's last owner (``on_delete``).
 
+    Whoever deletes users does so inside a transaction: their tenants are then locked until its end, so
+    of two owners who are deleted at the same moment the second one is seen to be the last.
+
     Raises:
         ProtectedError: which Django's admin shows before it deletes anything.
     """
+    if connections[using].in_atomic_block:  # a page that only asks whether to delete is in none
+        tenants = [membership.tenant_id for membership in memberships]
+        list(Tenant.objects.using(using).select_for_update().filter(pk__in=tenants).order_by("pk"))
+        memberships = memberships.all()  # as they are now
     leaving = list(memberships)
     staying = Membership.objects.using(using).filter(role=OWNER)
     staying = staying.exclude(pk__in=[membership.pk for membership in leaving])

@@ -32,6 +32,9 @@ SETTINGS = {
     "SWITCHYARD_LOG_FORMAT": "console",
     "SWITCHYARD_PUBLIC_URL": "http://testserver",
     "SWITCHYARD_ALLOWED_HOSTS": "testserver,localhost,127.0.0.1,[::1]",
+    # The other roles give a silent database up by themselves; here a lock that nobody releases would
+    # say no more than that a test took too long.
+    "PGOPTIONS": "-c lock_timeout=60s",
 }
 
 _pair: subprocess.Popen[str] | None = None

@@ -61,6 +61,9 @@ class Worker(models.Model):
     isolation = models.CharField(max_length=10)
     version = models.CharField(max_length=50)
     types = models.JSONField(default=dict, help_text="name to version of the task types it can run")
+    handlers = models.JSONField(
+        default=dict, db_default={}, help_text="name to module:function, as this worker has it"
+    )
     status = models.CharField(max_length=10, default="alive")
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())

@@ -57,11 +57,15 @@ WITH locked AS (
 SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.params, s.idempotent,
        s.time_limit, s.limits, s.inputs, s.secrets, s.checkpoint, s.request_id,
        clock_timestamp() AS started_at,
-       tenant.slug AS tenant, ty.handler, ty.steering, ty.params_schema, ty.network AS type_network,
-       ty.on_shutdown, tenant.network_permitted AS tenant_network
+       -- The type's row is the newest worker's: an older one has its handler where it said itself, and
+       -- a task of before was checked against a schema that is not there any more.
+       tenant.slug AS tenant, coalesce(w.handlers ->> s.type, ty.handler) AS handler, ty.steering,
+       CASE WHEN s.type_version < ty.version THEN '{}' ELSE ty.params_schema END AS params_schema,
+       ty.network AS type_network, ty.on_shutdown, tenant.network_permitted AS tenant_network
   FROM started s
   JOIN tenants_tenant tenant ON tenant.id = s.tenant_id
   JOIN task_type ty ON ty.name = s.type
+  LEFT JOIN worker w ON w.id = %(worker)s
 """
 
 # A message that was good, and still could not be claimed, was given to a worker that cannot run its

@@ -50,8 +50,13 @@ def worker_register(
     isolation: str,
     version: str,
     types: Mapping[str, int],
+    handlers: Mapping[str, str],
 ) -> None:
-    """Announce a worker process that has started and can take tasks of ``types`` (name to version)."""
+    """Announce a worker process that has started and can take tasks of ``types`` (name to version).
+
+    ``handlers`` (name to ``module:function``) is where this worker has them: the type's own row tells
+    where the newest one has.
+    """
     with transaction.atomic():
         Worker.objects.update_or_create(
             id=worker_id,
@@ -65,6 +70,7 @@ def worker_register(
                 "isolation": isolation,
                 "version": version,
                 "types": dict(types),
+                "handlers": dict(handlers),
                 "status": "alive",
                 "seen_at": Now(),
                 "gone_at": None,

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from tasks.models import Inflight, Parked, Ready, Task, TaskType, Worker
 from tasks.selectors.ability import capacities
 from tasks.selectors.waiting import waiting_for
-from tasks.services.claim import claim
+from tasks.services.claim import Claimed, claim
 from tasks.services.workers import task_types_publish, worker_register
 from tenants.models import Tenant
 from tests.tasks.api.work import DESCRIBED, TOKEN, dispatched, submitted
@@ -25,7 +25,9 @@ def publish(version: int, **changes: Any) -> None:
     task_types_publish({"test.dummy": {**DESCRIBED, "version": version, **changes}})
 
 
-def register(worker: uuid.UUID, version: int, queue: str = "normal") -> None:
+def register(
+    worker: uuid.UUID, version: int, queue: str = "normal", handler: str = "nowhere:nothing"
+) -> None:
     worker_register(
         worker_id=worker,
         name=f"{queue}-{version}",
@@ -37,13 +39,14 @@ def register(worker: uuid.UUID, version: int, queue: str = "normal") -> None:
         isolation="process",
         version="1",
         types={"test.dummy": version},
+        handlers={"test.dummy": handler},
     )
 
 
-def take(task: Task, worker: uuid.UUID, row: Inflight | None = None) -> bool:
+def take(task: Task, worker: uuid.UUID, row: Inflight | None = None) -> Claimed | None:
     row = row or Inflight.objects.get(pk=task.pk)
     where: dict[str, Any] = {"machine": "m1", "isolation": "process", "pid": 1, "queue": "normal"}
-    return claim(task.pk, row.epoch, TOKEN, worker=worker, **where) is not None
+    return claim(task.pk, row.epoch, TOKEN, worker=worker, **where)
 
 
 def test_a_task_remembers_the_version_that_it_was_submitted_against(tenant: Tenant) -> None:
@@ -88,6 +91,27 @@ def test_an_older_task_runs_on_a_newer_worker(tenant: Tenant) -> None:
     dispatched(task)
     register(NEW, 2)
     assert take(task, NEW)
+
+
+def test_each_worker_runs_the_handler_that_it_has_itself(tenant: Tenant) -> None:
+    tasks = [submitted(tenant) for _ in range(2)]
+    register(OLD, 1, handler="before:handle")
+    publish(2, handler="moved.elsewhere:handle")
+    register(NEW, 2, handler="moved.elsewhere:handle")
+    taken = [
+        take(task, worker, dispatched(task)) for task, worker in zip(tasks, (OLD, NEW), strict=True)
+    ]
+    assert [run.handler for run in taken if run] == ["before:handle", "moved.elsewhere:handle"]
+
+
+def test_a_newer_schema_does_not_refuse_what_was_accepted_before_it(tenant: Tenant) -> None:
+    before = submitted(tenant)
+    stricter = {"type": "object", "required": ["seconds"]}
+    publish(2, params_schema=stricter)
+    after = submitted(tenant, params={"seconds": 1})
+    register(NEW, 2)
+    taken = [take(task, NEW, dispatched(task)) for task in (before, after)]
+    assert [run.params_schema for run in taken if run] == [{}, stricter]
 
 
 def test_what_the_dispatcher_may_send_is_the_same_rule(tenant: Tenant) -> None:

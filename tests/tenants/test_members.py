@@ -119,6 +119,30 @@ def test_a_last_owner_cannot_be_deleted_as_a_user_either(world: World) -> None:
     assert not Membership.objects.filter(user__username="alice").exists()
 
 
+def test_two_owners_cannot_be_deleted_at_once_as_users(lasting_world: World) -> None:
+    acme = lasting_world.acme
+    member_role_set(actor=SYSTEM, tenant=acme, member=member_get(acme, "adam"), role="owner")
+    chief = User.objects.create_superuser("chief", password="pass")
+    barrier = Barrier(2)
+
+    def delete(username: str) -> bool:
+        try:
+            client = Client()
+            client.force_login(chief)
+            pk = User.objects.get(username=username).pk
+            barrier.wait()
+            action = {"action": "delete_selected", "_selected_action": [str(pk)], "post": "yes"}
+            client.post("/admin/auth/user/", action)
+            return not User.objects.filter(pk=pk).exists()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        deleted = list(pool.map(delete, ["alice", "adam"]))
+    assert sorted(deleted) == [False, True]
+    assert Membership.objects.filter(tenant=acme, role="owner").count() == 1
+
+
 def test_the_admin_shows_why_an_owner_stays(world: World) -> None:
     User.objects.create_superuser("chief", password="pass")
     client = Client()

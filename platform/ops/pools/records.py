@@ -168,6 +168,7 @@ class Records(threading.Thread):
             isolation=self.machine.isolation,
             version=self.machine.version,
             types={name: described["version"] for name, described in self.types.items()},
+            handlers={name: described["handler"] for name, described in self.types.items()},
         )
 
 

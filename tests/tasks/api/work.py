@@ -101,6 +101,7 @@ def start_platform(*queues: str) -> None:
             isolation="process",
             version="1",
             types=dict(TaskType.objects.values_list("name", "version")),
+            handlers=dict(TaskType.objects.values_list("name", "handler")),
         )
 
 
