@@ -14,7 +14,7 @@ from tasks.models import Event, LogChunk, Run, Task
 from tasks.services.append import Lines, append
 from tasks.states import INITIAL, TRANSITIONS, Status
 from tenants.models import Tenant
-from tests.tasks.api.work import ended, lines, running, submitted
+from tests.tasks.api.work import ended, failed, lines, running, submitted
 
 guards = importlib.import_module("tasks.migrations.0007_versions_maintenance_results")
 
@@ -59,6 +59,12 @@ def test_an_end_is_written_once_in_a_life(tenant: Tenant) -> None:
         if status != "completed":
             with pytest.raises(IntegrityError):
                 write(task, status=status, last_seq=task.last_seq + 1, finished_at=None)
+
+
+def test_an_end_is_left_only_for_a_new_life(tenant: Tenant) -> None:
+    task = failed(submitted(tenant))
+    with pytest.raises(IntegrityError, match="once per life"):
+        write(task, status="queued", last_seq=task.last_seq + 1, finished_at=None)
 
 
 def test_terminal_means_finished_and_finished_means_terminal(tenant: Tenant) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from tasks.errors import Fenced, TaskFinished
+from tasks.errors import Fenced, KeyConflict, TaskFinished
 from tasks.models import Backlog, Event, Inflight, Ready, Run, Task
 from tasks.outcomes import Outcome
 from tasks.services.bulk import cancel_many
@@ -164,6 +164,18 @@ def test_two_cancels_and_an_end_agree_on_one_end(lasting: Tenant) -> None:
         assert events.filter(data__status="completed").count() == 1
         asked = events.filter(data__cancel_requested=True).count()
         assert asked == [one, two].count(True)
+
+
+def test_of_two_submissions_with_one_key_only_one_is_accepted(lasting: Tenant) -> None:
+    def take(number: int) -> str:
+        try:
+            return str(submitted(lasting, key=f"key-{number}").pk)
+        except KeyConflict as conflict:
+            return str(conflict.extra["task"])
+
+    for one, two in race(FEWER, lambda _number: None, take, take):
+        assert one == two
+    assert Task.objects.filter(tenant=lasting).count() == FEWER
 
 
 def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(lasting: Tenant) -> None:

@@ -90,12 +90,27 @@ def test_a_late_attempt_can_record_nothing_and_its_try_is_written_down(tenant: T
     assert fresh(task).result == {"by": "heir"}
 
 
+def test_an_attempt_that_has_ended_can_record_nothing_more(tenant: Tenant) -> None:
+    task = submitted(tenant)
+    claimed = running(task)
+    finish(task.pk, claimed.epoch, Outcome(RunStatus.COMPLETED, result={"n": 1}))
+    with pytest.raises(Fenced):
+        append(task.pk, claimed.epoch, [Progress(timezone.now(), 7, "late")])
+    with pytest.raises(Fenced):
+        finish(task.pk, claimed.epoch, Outcome(RunStatus.FAILED, error={"code": "e", "message": "m"}))
+    assert renew(task.pk, claimed.epoch) is None
+    now = fresh(task)
+    assert (now.status, now.result, now.progress_percent) == ("completed", {"n": 1}, 100)
+    assert Run.objects.get(task=task).status == "completed"
+
+
 def test_a_renewed_lease_is_not_lost(tenant: Tenant) -> None:
     task = submitted(tenant)
     claimed = running(task)
     assert expired_runs() == []
     assert renew(task.pk, claimed.epoch) == ""
-    assert lose(Expired(task.pk, claimed.epoch)) is None
+    for crashed in (None, False, True):
+        assert lose(Expired(task.pk, claimed.epoch), crashed=crashed) is None
 
 
 def test_a_lost_task_that_is_not_idempotent_fails_with_its_reason(tenant: Tenant) -> None:
