@@ -49,7 +49,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What of a task counts for the decision; ``retry`` is the policy, see :func:`may_retry`."""
+    """What of a task counts for the decision; ``retry`` is the policy, see :func:`may_retry`.
+
+    ``cancel_why`` is the reason that it ends with if it is cancelled ("" for a user's wish).
+    """
 
     cancel_requested: bool
     idempotent: bool
@@ -60,6 +63,7 @@ class TaskFacts:
     crashes: int
     on_loss: str = "retry"
     on_shutdown: str = "requeue"
+    cancel_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def decide(outcome: Outcome, task: TaskFacts) -> Decision:
     if outcome.status is RunStatus.COMPLETED:
         return Decision(Status.COMPLETED)
     if outcome.status is RunStatus.CANCELLED:
-        return Decision(Status.CANCELLED, Reason.USER_CANCELLED)
+        return Decision(Status.CANCELLED, _why(task))
     if outcome.status is RunStatus.LOST:
         return _after_loss(outcome, task)
     if outcome.status is RunStatus.PREEMPTED:
@@ -88,6 +92,10 @@ def decide(outcome: Outcome, task: TaskFacts) -> Decision:
     if outcome.status is RunStatus.DROPPED:
         return _after_interruption(outcome, task, "restarts", Reason.SHUTDOWN)
     return _after_failure(outcome, task)
+
+
+def _why(task: TaskFacts) -> Reason:
+    return Reason(task.cancel_why or Reason.USER_CANCELLED)
 
 
 def _after_failure(outcome: Outcome, task: TaskFacts) -> Decision:
@@ -124,7 +132,7 @@ def may_retry(
 def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:
     counts: tuple[str, ...] = ("losses", "crashes") if outcome.crashed else ("losses",)
     if task.cancel_requested:
-        return Decision(Status.CANCELLED, Reason.USER_CANCELLED, counts)
+        return Decision(Status.CANCELLED, _why(task), counts)
     if task.on_loss == "drop":
         return Decision(Status.DROPPED, Reason.LOST, counts)
     if not task.idempotent or task.on_loss == "fail":
@@ -138,7 +146,7 @@ def _after_loss(outcome: Outcome, task: TaskFacts) -> Decision:
 
 def _after_interruption(outcome: Outcome, task: TaskFacts, counter: str, reason: Reason) -> Decision:
     if task.cancel_requested:
-        return Decision(Status.CANCELLED, Reason.USER_CANCELLED, (counter,))
+        return Decision(Status.CANCELLED, _why(task), (counter,))
     if reason is Reason.SHUTDOWN and task.on_shutdown == "drop":
         return Decision(Status.DROPPED, Reason.SHUTDOWN, (counter,))
     if task.idempotent or outcome.checkpointed:

@@ -178,6 +178,8 @@ class LimitAdmin(ServiceAdmin):
         "min_running",
         "weight",
         "submit_per_second",
+        "dispatch_per_second",
+        "running_per_key",
     )
     list_filter = ("queue", "tenant")
     autocomplete_fields = ("tenant",)
@@ -193,7 +195,14 @@ class LimitAdmin(ServiceAdmin):
     def save_model(self, request: Any, obj: Limit, form: Any, change: bool) -> None:
         names: tuple[str, ...] = ("running", "queued", "min_running")
         if obj.queue == WHOLE:
-            names = ("running", "queued", "weight", "submit_per_second")
+            names = (
+                "running",
+                "queued",
+                "weight",
+                "submit_per_second",
+                "dispatch_per_second",
+                "running_per_key",
+            )
         row = {name: getattr(obj, name) for name in names}
         limits_put(
             actor=operator_of(request),

@@ -125,8 +125,10 @@ class Limit(models.Model):
     """How much a tenant may use, in all (``queue`` empty) or of one queue; null is no limit.
 
     ``running``, ``queued``: tasks at once; ``min_running``: guaranteed before others get more;
-    ``weight``: its share among tenants; ``submit_per_second``: accepted tasks a second. ``version``
-    grows with each change, so that the dispatcher sees one by a sum.
+    ``weight``: its share among tenants; ``submit_per_second``: accepted tasks a second;
+    ``dispatch_per_second``: started tasks a second; ``running_per_key``: unended tasks that may have
+    one key at once (null: 1). ``version`` grows with each change, so that the dispatcher sees one by
+    a sum.
     """
 
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="limits")
@@ -138,6 +140,8 @@ class Limit(models.Model):
     min_running = models.PositiveIntegerField(null=True, blank=True)
     weight = models.FloatField(default=DEFAULT_WEIGHT)
     submit_per_second = models.FloatField(null=True, blank=True)
+    dispatch_per_second = models.FloatField(null=True, blank=True)
+    running_per_key = models.PositiveSmallIntegerField(null=True, blank=True)
     version = models.PositiveBigIntegerField(default=1, editable=False)
 
     class Meta:

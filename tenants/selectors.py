@@ -15,7 +15,8 @@ from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE, LimitRow
 from tenants.models import ApiToken, Limit, Membership, Tenant
 
 LIMIT_ROWS = """
-SELECT queue, running, queued, min_running, submit_per_second, weight
+SELECT queue, running, queued, min_running, submit_per_second, dispatch_per_second,
+       running_per_key, weight
   FROM tenants_limit WHERE tenant_id = %s
 """
 
@@ -73,7 +74,7 @@ def member_get(tenant: Tenant, username: str) -> Membership:
 def limits_for(tenant: Tenant) -> dict[str, Any]:
     """Return the tenant's limits in the shape of ``PUT /limits``, every member present.
 
-    ``{"running", "queued", "submit_per_second", "weight",
+    ``{"running", "queued", "submit_per_second", "dispatch_per_second", "running_per_key", "weight",
     "queues": {name: {"running", "min_running", "queued"}}}``; null is no limit.
     """
     with connection.cursor() as cursor:
@@ -91,6 +92,8 @@ def limits_shape(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "running": whole.get("running"),
         "queued": whole.get("queued"),
         "submit_per_second": whole.get("submit_per_second"),
+        "dispatch_per_second": whole.get("dispatch_per_second"),
+        "running_per_key": whole.get("running_per_key"),
         "weight": whole.get("weight", DEFAULT_WEIGHT),
         "queues": {
             name: {kind: rows.get(name, {}).get(kind) for kind in ("running", "min_running", "queued")}

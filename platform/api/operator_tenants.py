@@ -71,3 +71,25 @@ class OperatorTenant(OperatorView):
             check=lambda locked: require_match(request, locked.version, required=False),
         )
         return Response(tenant_shape(tenant), headers={"ETag": etag(tenant.version)})
+
+
+class TenantPause(OperatorView):
+    """Nothing of the tenant is dispatched any more; it can read and submit."""
+
+    @extend_schema(operation_id="operator_tenants_pause", request=None, responses={200: dict[str, Any]})
+    def post(self, request: Request, slug: str) -> Response:
+        """Pause a tenant, as PATCH with ``paused`` does."""
+        return Response(
+            tenant_shape(tenant_change(actor=self.actor, slug=slug, changes={"paused": True}))
+        )
+
+
+class TenantResume(OperatorView):
+    """The tenant's tasks are dispatched again."""
+
+    @extend_schema(operation_id="operator_tenants_resume", request=None, responses={200: dict[str, Any]})
+    def post(self, request: Request, slug: str) -> Response:
+        """Resume a tenant."""
+        return Response(
+            tenant_shape(tenant_change(actor=self.actor, slug=slug, changes={"paused": False}))
+        )

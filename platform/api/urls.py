@@ -8,7 +8,7 @@ from __future__ import annotations
 from django.urls import include, path
 
 from api.documentation import Docs, Schema
-from api.operator_tenants import OperatorTenant, OperatorTenants
+from api.operator_tenants import OperatorTenant, OperatorTenants, TenantPause, TenantResume
 from api.operator_urls import urlpatterns as platform_operator
 from tasks.api.urls import operator_urlpatterns as tasks_operator
 from tasks.api.urls import tenant_urlpatterns as tasks_tenant
@@ -20,6 +20,8 @@ app_name = "api"
 operator = [
     path("tenants", OperatorTenants.as_view(), name="operator-tenants"),
     path("tenants/<name:slug>", OperatorTenant.as_view(), name="operator-tenant"),
+    path("tenants/<name:slug>/pause", TenantPause.as_view(), name="operator-tenant-pause"),
+    path("tenants/<name:slug>/resume", TenantResume.as_view(), name="operator-tenant-resume"),
     *platform_operator,
     *tasks_operator,
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from tasks.admin.looking import LaneRowAdmin, LookingAdmin
-from tasks.models import Backlog, Inflight, Lane, Later, Leader, Parked, Ready
+from tasks.models import Backlog, Inflight, KeyHolder, Lane, Later, Leader, Parked, Pause, Ready
 
 
 @admin.register(Ready)
@@ -24,6 +24,23 @@ class ParkedAdmin(LaneRowAdmin):
     list_display = ("task_id", "tenant", "queue", "reason", "rank", "ordinal")
     list_filter = ("queue", "reason")
     ordering = ("ordinal",)
+
+
+@admin.register(KeyHolder)
+class KeyHolderAdmin(LaneRowAdmin):
+    """Which tasks have a key at the moment."""
+
+    list_display = ("task_id", "tenant", "key", "slot")
+    ordering = ("tenant_id", "key", "slot")
+
+
+@admin.register(Pause)
+class PauseAdmin(LookingAdmin):
+    """The queues and task types that are paused."""
+
+    list_display = ("subject", "name", "since", "by", "reason")
+    list_filter = ("subject",)
+    ordering = ("subject", "name")
 
 
 @admin.register(Inflight)

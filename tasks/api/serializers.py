@@ -123,6 +123,12 @@ class MaintenanceBody(StrictSerializer):
     reason = NameField(max_length=1000, lines=True, **OPTIONAL)
 
 
+class PauseBody(StrictSerializer):
+    """``POST /operator/…/pause`` and ``…/resume``."""
+
+    reason = NameField(max_length=1000, lines=True, **OPTIONAL)
+
+
 class BulkBody(StrictSerializer):
     """``POST /tasks/actions/…``: ``filter`` takes the list's parameters."""
 

@@ -19,6 +19,7 @@ from tasks.api.operator import (
     OperatorWorkerDrain,
     OperatorWorkers,
 )
+from tasks.api.pauses import OperatorPauses, QueuePause, QueueResume, TypePause, TypeResume
 from tasks.api.runs import RunDetail, RunList
 from tasks.api.task_types import TaskTypeDetail, TaskTypeList
 from tasks.api.tasks import TaskDetail, TaskList
@@ -50,6 +51,11 @@ operator_urlpatterns = [
     path("workers/<str:worker>/drain", OperatorWorkerDrain.as_view(), name="operator-worker-drain"),
     path("pools", OperatorPools.as_view(), name="operator-pools"),
     path("queues", OperatorQueues.as_view(), name="operator-queues"),
+    path("queues/<word:name>/pause", QueuePause.as_view(), name="operator-queue-pause"),
+    path("queues/<word:name>/resume", QueueResume.as_view(), name="operator-queue-resume"),
+    path("task-types/<word:name>/pause", TypePause.as_view(), name="operator-type-pause"),
+    path("task-types/<word:name>/resume", TypeResume.as_view(), name="operator-type-resume"),
+    path("pauses", OperatorPauses.as_view(), name="operator-pauses"),
     path("maintenance", OperatorMaintenance.as_view(), name="operator-maintenance"),
     path("lanes", OperatorLanes.as_view(), name="operator-lanes"),
 ]

@@ -4,7 +4,7 @@ Wide and lasting: :class:`Task`, :class:`Run`, :class:`Event`, :class:`LogChunk`
 :class:`TaskFile`. Narrow and hot,
 deleted as work moves on: :class:`Ready`, :class:`Inflight`, :class:`Later`, :class:`Parked`.
 Every change locks in one order, which rules deadlocks out: task rows by ``ordinal``, then ready,
-inflight, later and parked rows, then backlog counters.
+inflight, later and parked rows, then keys, then backlog counters.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from tasks.models.dispatching import (
     Backlog,
     Inflight,
+    KeyHolder,
     Lane,
     Later,
     Leader,
@@ -22,6 +23,7 @@ from tasks.models.dispatching import (
 from tasks.models.files import FileRemoval, TaskFile
 from tasks.models.history import Event, LogChunk
 from tasks.models.maintenance import Maintenance
+from tasks.models.pause import Pause
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
 from tasks.models.workers import TaskType, Worker
@@ -32,6 +34,7 @@ __all__ = [
     "Event",
     "FileRemoval",
     "Inflight",
+    "KeyHolder",
     "Lane",
     "Later",
     "Leader",
@@ -39,6 +42,7 @@ __all__ = [
     "LogChunk",
     "Maintenance",
     "Parked",
+    "Pause",
     "Ready",
     "Run",
     "Task",

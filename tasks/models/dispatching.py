@@ -54,14 +54,48 @@ class Parked(models.Model):
     type_version = models.IntegerField(default=1, db_default=1)
     preemptible = models.BooleanField(default=False)
     reason = models.CharField(max_length=20)
+    key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - null: it waits for no key
 
     class Meta:
         db_table = "parked"
         verbose_name_plural = "parked"
-        indexes = (models.Index(fields=["reason", "type_id"], name="parked_reason"),)
+        indexes = (
+            models.Index(fields=["reason", "type_id"], name="parked_reason"),
+            # What a lane's counter counts.
+            models.Index(fields=["tenant_id", "queue"], name="parked_lane"),
+            # Who waits for a key, in the order in which they get it.
+            models.Index(
+                fields=["tenant_id", "key", "rank", "ordinal"],
+                name="parked_key",
+                condition=models.Q(key__isnull=False),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"parked {self.task_id}: {self.reason}"
+
+
+class KeyHolder(models.Model):
+    """A task that may run with its key: from when it enters its line until it has ended.
+
+    ``slot`` counts from 0 to one below the tenant's ``running_per_key``; that a slot is taken once is
+    what decides between two that want the key at the same time. A trigger (migration 0008) removes the
+    row with the task's end, whoever writes that, so no key is ever left behind.
+    """
+
+    task_id = models.UUIDField(primary_key=True)
+    tenant_id = models.BigIntegerField()
+    key = models.CharField(max_length=255)
+    slot = models.SmallIntegerField(default=0)
+
+    class Meta:
+        db_table = "key_holder"
+        constraints = (
+            models.UniqueConstraint(fields=["tenant_id", "key", "slot"], name="key_slot_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task_id} has {self.key}"
 
 
 class Inflight(models.Model):
@@ -158,7 +192,9 @@ class Backlog(models.Model):
     """Counters of a tenant's (``queue`` empty) or a lane's submitted work, only where limits are set.
 
     ``queued`` counts the rows in ready and parked. Submitting ends with one conditional update of
-    these rows, its only lock; the dispatcher lowers them once per batch.
+    these rows, its only lock; the dispatcher lowers them once per batch. A row is not ``settled`` as
+    long as a transaction may run that changed the line before it could see the row: until then each
+    submission counts anew. ``recounted_at``: when the leader last compared it with what it counts.
     """
 
     tenant_id = models.BigIntegerField()
@@ -166,6 +202,8 @@ class Backlog(models.Model):
     queued = models.IntegerField(default=0)
     submit_tokens = models.FloatField(default=0)
     refilled_at = models.DateTimeField(db_default=Now())
+    settled = models.BooleanField(default=False, db_default=False)
+    recounted_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "backlog"

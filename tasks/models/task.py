@@ -81,6 +81,9 @@ class Task(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=300, default="")
     cancel_reason = models.CharField(max_length=1000, default="")
+    cancel_why = models.CharField(
+        max_length=30, default="", db_default="", help_text="the status reason it will end with"
+    )
     consumed_at = models.DateTimeField(null=True)
 
     failures = models.SmallIntegerField(default=0)

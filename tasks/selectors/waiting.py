@@ -50,7 +50,18 @@ SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
                 WHERE renewed_at > now() - make_interval(secs => %(silence)s)),
        CASE WHEN a.status = 'blocked' THEN
          (SELECT count(*) FROM dependency d JOIN task parent ON parent.id = d.parent_id
-           WHERE d.child_id = a.id AND parent.finished_at IS NULL) END
+           WHERE d.child_id = a.id AND parent.finished_at IS NULL) END,
+       CASE WHEN EXISTS (SELECT 1 FROM pause WHERE subject = 'queue' AND name = a.queue) THEN 'queue'
+            WHEN EXISTS (SELECT 1 FROM pause WHERE subject = 'type' AND name = a.type) THEN 'type'
+            WHEN (SELECT paused FROM tenants_tenant WHERE id = a.tenant_id) THEN 'tenant' END,
+       (SELECT h.task_id FROM key_holder h
+         WHERE p.key IS NOT NULL AND h.tenant_id = a.tenant_id AND h.key = p.key
+         ORDER BY h.slot LIMIT 1),
+       CASE WHEN p.key IS NOT NULL THEN
+         (SELECT count(*) FROM (SELECT 1 FROM parked q
+                                 WHERE q.tenant_id = a.tenant_id AND q.key = p.key
+                                   AND (q.rank, q.ordinal) < (p.rank, p.ordinal)
+                                 LIMIT %(cap)s) waiting) END
   FROM asked a
   LEFT JOIN inflight i ON i.task_id = a.id
   LEFT JOIN parked p ON p.task_id = a.id
@@ -64,7 +75,7 @@ DETAILS: Mapping[str, str] = {
     "quota": "{tenant} runs as many {queue} tasks as it may.",
     "rate": "{tenant} starts tasks as fast as it may.",
     "key": "Another task with the key {key} has not ended yet.",
-    "paused": "Work of this tenant or task type is paused.",
+    "paused": "It is paused by an operator.",
     "off_peak": "It waits for the off-peak hours of the {queue} queue.",
 }
 """The sentence for a reason where the dispatcher gave none of its own."""
@@ -82,6 +93,9 @@ class Place(NamedTuple):
     newest_version: int | None
     has_leader: bool
     open_parents: int | None
+    paused: str | None
+    key_holder: uuid.UUID | None
+    key_before: int | None
 
 
 def waiting_for(task: Task) -> dict[str, Any] | None:
@@ -149,6 +163,16 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
     if place.inflight:
         return _because("dispatch", f"It was handed to the {task.queue} pool.")
     lacking = no_worker_detail(task.queue, task.type, task.type_version, place.newest_version)
+    if place.parked == "key" and place.key_before is not None:
+        return _for_key(task, place)
+    if place.paused:
+        subject = {"queue": task.queue, "type": task.type, "tenant": task.tenant.slug}[place.paused]
+        what = {"queue": "queue", "type": "task type", "tenant": "tenant"}[place.paused]
+        detail = f"The {what} {subject} is paused by an operator."
+        return _because("paused", detail, place.before if place.ready else None)
+    if place.parked == "paused":
+        # Resumed a moment ago; the dispatcher is about to bring it back.
+        return _because("dispatch", DETAILS["dispatch"])
     if place.parked == "no_worker":
         return _because("no_worker", lacking)
     if place.parked:
@@ -162,6 +186,17 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
         detail = place.lane_detail or _sentence(place.lane_reason, task)
         return _because(place.lane_reason, detail, position)
     return _because("dispatch", line_detail(position or 0, task.tenant.slug, task.queue), position)
+
+
+def _for_key(task: Task, place: Place) -> dict[str, Any]:
+    """Explain a task that waits for its key; its position is in the line for the key."""
+    if place.key_holder is not None:
+        detail = f"Task {place.key_holder} has the key {task.key} until it has ended."
+        return _because("key", detail, place.key_before)
+    if place.key_before:
+        return _because("key", _sentence("key", task), place.key_before)
+    # The key is free: the dispatcher lets it in, unless no task of the tenant may have one.
+    return _because("key", f"It is the next to get the key {task.key}.", 0)
 
 
 def line_detail(position: int, tenant: str, queue: str) -> str:

@@ -74,23 +74,21 @@ def check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
 def _raise_counter(tenant_id: int, queue: str, limit: int | None) -> None:
     ceiling = 2**31 - 1 if limit is None else limit
     with connection.cursor() as cursor:
-        for _ in range(2):
-            cursor.execute(
-                "UPDATE backlog SET queued = queued + 1"
-                " WHERE tenant_id = %s AND queue = %s AND queued < %s",
-                [tenant_id, queue, ceiling],
-            )
-            if cursor.rowcount or limit is None:
-                return
-            if Backlog.objects.filter(tenant_id=tenant_id, queue=queue).exists():
-                raise QueuedLimit(queue, limit)
-            # The first submission since the limit was set. This task's own ready row is already
-            # counted by the recount, so it must not be raised again.
-            recount_backlog([(tenant_id, queue)])
-            counted = Backlog.objects.get(tenant_id=tenant_id, queue=queue).queued
-            if counted > limit:
-                raise QueuedLimit(queue, limit)
+        cursor.execute(
+            "UPDATE backlog SET queued = queued + 1"
+            " WHERE tenant_id = %s AND queue = %s AND queued < %s AND (settled OR %s)",
+            [tenant_id, queue, ceiling, limit is None],
+        )
+        if cursor.rowcount or limit is None:
             return
+    counters = Backlog.objects.filter(tenant_id=tenant_id, queue=queue)
+    if counters.filter(settled=True).exists():
+        raise QueuedLimit(queue, limit)
+    # One of the first submissions since the limit was set: count. This task's own row in line is
+    # among what is counted, so it must not be added again.
+    recount_backlog([(tenant_id, queue)])
+    if counters.get().queued > limit:
+        raise QueuedLimit(queue, limit)
 
 
 def _take_token(tenant_id: int, rate: float) -> None:

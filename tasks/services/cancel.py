@@ -55,7 +55,7 @@ def cancel_alone(
 
     The task's row is locked, as it is by a claim and by an end, so exactly one of them comes first.
     ``force`` kills a running handler at once, also one whose type cannot be cancelled. ``reason`` is
-    the caller's text, ``why`` the status reason of a task that has not started.
+    the caller's text, ``why`` the status reason that the task ends with.
 
     Raises:
         TaskFinished: it has ended.
@@ -64,7 +64,7 @@ def cancel_alone(
     if task.finished_at is not None:
         raise TaskFinished(task.status)
     if task.status == Status.RUNNING:
-        return _ask(task, by=by, reason=reason, force=force)
+        return _ask(task, by=by, reason=reason, force=force, why=why)
     leave_line(task)
     Inflight.objects.filter(pk=task.pk).delete()
     Later.objects.filter(task_id=task.pk).delete()
@@ -76,12 +76,13 @@ def cancel_alone(
         cancel_requested_at=Now(),
         cancel_requested_by=by,
         cancel_reason=reason,
+        cancel_why=why,
     )
     wake_on_commit(task.queue, task.tenant_id)
     return True
 
 
-def _ask(task: Task, *, by: str, reason: str, force: bool) -> bool:
+def _ask(task: Task, *, by: str, reason: str, force: bool, why: Reason) -> bool:
     """Leave the request where the supervisor looks; it acts, and its end decides the status."""
     if not force:
         if task.cancel_requested_at is not None:
@@ -94,7 +95,10 @@ def _ask(task: Task, *, by: str, reason: str, force: bool) -> bool:
     first = task.cancel_requested_at is None
     if first:
         Task.objects.filter(pk=task.pk).update(
-            cancel_requested_at=Now(), cancel_requested_by=by, cancel_reason=reason
+            cancel_requested_at=Now(),
+            cancel_requested_by=by,
+            cancel_reason=reason,
+            cancel_why=why,
         )
     if first or force:
         note(

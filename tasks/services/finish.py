@@ -25,7 +25,8 @@ from tasks.wakeup import wake_on_commit
 # was granted: a child that was added a moment ago would wait for ever otherwise.
 LOCK = """
 SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
-       t.cancel_requested_at IS NOT NULL AS cancel_requested, t.idempotent, t.max_retries, t.retry,
+       t.cancel_requested_at IS NOT NULL AS cancel_requested, t.cancel_why, t.idempotent,
+       t.max_retries, t.retry,
        t.failures, t.losses, t.crashes, coalesce(ty.on_loss, 'retry') AS on_loss,
        coalesce(ty.on_shutdown, 'requeue') AS on_shutdown
   FROM task t LEFT JOIN task_type ty ON ty.name = t.type

@@ -12,8 +12,9 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from tasks.models import Backlog, Parked, Ready, Task, TaskType
+from tasks.services.keys import hold_key
 from tasks.services.transitions import move
-from tasks.states import Status
+from tasks.states import Queue, Status
 from tasks.wakeup import wake_on_commit
 
 Growth = Counter[tuple[int, str]]
@@ -85,31 +86,42 @@ def enter_line(
 def join_line(task: Task) -> None:
     """Put a task that has just become queued in its lane for its next attempt, and count it."""
     type_id = TaskType.objects.values_list("pk", flat=True).get(name=task.type)
-    make_ready(task, type_id=type_id, epoch=task.epoch + 1)
+    line_up(task, type_id=type_id, epoch=task.epoch + 1)
     grow(task, 1)
 
 
-def make_ready(task: Task, *, type_id: int, epoch: int) -> None:
-    """Put a queued task in its lane; ``epoch`` is that of its next attempt."""
-    Ready.objects.create(
-        task_id=task.pk,
-        queue=task.queue,
-        tenant_id=task.tenant_id,
-        rank=-task.priority,
-        ordinal=task.ordinal,
-        epoch=epoch,
-        type_id=type_id,
-        type_version=task.type_version,
-        preemptible=task.preemptible,
-    )
+def line_up(task: Task, *, type_id: int, epoch: int) -> None:
+    """Put a queued task in its lane, or beside it while its key is taken.
+
+    ``epoch`` is that of its next attempt.
+    """
+    row: dict[str, Any] = {
+        "task_id": task.pk,
+        "queue": task.queue,
+        "tenant_id": task.tenant_id,
+        "rank": -task.priority,
+        "ordinal": task.ordinal,
+        "epoch": epoch,
+        "type_id": type_id,
+        "type_version": task.type_version,
+        "preemptible": task.preemptible,
+    }
+    if task.key is None or hold_key(task.pk, task.tenant_id, task.key):
+        Ready.objects.create(**row)
+    else:
+        Parked.objects.create(**row, reason="key", key=task.key)
     wake_on_commit(task.queue, task.tenant_id)
 
 
 def leave_line(task: Task) -> bool:
     """Take a task out of ``ready`` or ``parked``; return whether it was there."""
-    gone, _ = Ready.objects.filter(pk=task.pk).delete()
-    if not gone:
-        gone, _ = Parked.objects.filter(pk=task.pk).delete()
+    gone = 0
+    # The dispatcher may be moving it between the two. Whoever waits for such a move to commit finds
+    # the row gone, and must look again where it went.
+    for place in (Ready, Parked, Ready):
+        gone, _ = place.objects.filter(pk=task.pk).delete()
+        if gone:
+            break
     if gone:
         grow(task, -1)
     return bool(gone)
@@ -152,10 +164,14 @@ def recount_backlog(keys: Iterable[tuple[int, str]]) -> None:
     Whoever changes ``ready`` does so before it locks the counter. So with the lock held, a change
     that is not visible yet will still be added by its own transaction. Lock and count are two
     statements, because one statement would count with a snapshot from before the lock.
+
+    That holds for who could see the counter. A transaction that looked for it before it was there adds
+    nothing: hence ``settled``, see :mod:`tasks.services.recount`.
     """
     for tenant_id, queue in keys:
         Backlog.objects.get_or_create(tenant_id=tenant_id, queue=queue)
         row = Backlog.objects.select_for_update().get(tenant_id=tenant_id, queue=queue)
-        lane = {"tenant_id": tenant_id, **({"queue": queue} if queue else {})}
+        # Named queues: the index of lanes begins with them.
+        lane = {"tenant_id": tenant_id, "queue__in": [queue] if queue else list(Queue)}
         row.queued = Ready.objects.filter(**lane).count() + Parked.objects.filter(**lane).count()
         row.save(update_fields=["queued"])

@@ -93,6 +93,7 @@ def _fresh(task: Task) -> dict[str, Any]:
         "cancel_requested_at": None,
         "cancel_requested_by": "",
         "cancel_reason": "",
+        "cancel_why": "",
         "result": None,
         "error": None,
         "consumed_at": None,

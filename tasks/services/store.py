@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from tasks.announce import announce_on_commit
 from tasks.models import Task
+from tasks.services.ready import line_up
 from tasks.states import Status
 from tasks.wakeup import wake_on_commit
 from tenants.selectors import LIMIT_ROWS, limits_shape
@@ -49,23 +50,27 @@ def store(task: Task, facts: Mapping[str, Any], *, type_id: int) -> dict[str, An
     Its own ``ordinal``, ``created_at`` and ``queued_at`` are set. Returns the tenant's limits, in the
     shape of ``PUT /limits``, as they are at this moment.
     """
+    # A task with a key may have to wait beside its line, so it enters by a statement of its own.
     queued = task.status == Status.QUEUED
+    in_line = queued and task.key is None
     task.last_seq = 1
     values = [
         field.get_db_prep_save(getattr(task, field.attname), connection) for field in _given_columns()
     ]
     values.append(Jsonb({"status": task.status, "from": None, "reason": None, **facts}))
-    if queued:
+    if in_line:
         values.append(type_id)
     with connection.cursor() as cursor:
-        cursor.execute(_statement(queued), [*values, task.tenant_id])
+        cursor.execute(_statement(queued, in_line), [*values, task.tenant_id])
         row = cursor.fetchone()
     assert row is not None  # noqa: S101 - an INSERT that is refused raises
     task.ordinal, task.created_at, task.queued_at = row[:3]
     task._state.adding, task._state.db = False, connection.alias
     announce_on_commit(task.pk, task.tenant_id, task.last_seq)
-    if queued:
+    if in_line:
         wake_on_commit(task.queue, task.tenant_id)
+    elif queued:
+        line_up(task, type_id=type_id, epoch=1)
     return limits_shape(json.loads(row[3] or "[]"))
 
 
@@ -76,12 +81,12 @@ def _given_columns() -> tuple[Field[Any, Any], ...]:
 
 
 @cache
-def _statement(queued: bool) -> str:
+def _statement(queued: bool, in_line: bool) -> str:
     columns = _given_columns()
     return STORE.format(
         columns=", ".join(str(field.column) for field in columns),
         values=", ".join(["%s"] * len(columns)),
         queued_at="statement_timestamp()" if queued else "NULL",
-        in_line=IN_LINE if queued else "",
+        in_line=IN_LINE if in_line else "",
         limits=LIMIT_ROWS,
     )

@@ -22,7 +22,7 @@ from tasks.selectors.types import intake
 from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
 from tasks.services.graph import settle
-from tasks.services.keys import check_key, holder_of, take_key
+from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
 from tasks.services.ready import count_now, one_change
 from tasks.services.store import store
@@ -117,20 +117,23 @@ def _check(submission: Submission) -> TaskType:
 
 
 def _take_key(tenant: Tenant, submission: Submission) -> bool:
-    """Make sure that no other active task has the key, and that nobody else takes it meanwhile.
+    """Apply the policy of the key, and make sure that nobody else submits with it meanwhile.
 
+    What is replaced while it runs keeps the key until it has ended; the new task waits for that.
     Returns whether a task was cancelled to make room.
     """
     if submission.key is None:
         return False
     take_key(tenant.pk, submission.key)
     check_key(tenant.pk, submission.key, submission.key_policy)
+    replaced = False
     if submission.key_policy == "replace":
-        holder = holder_of(tenant.pk, submission.key)
-        if holder is not None and holder.cancel_requested_at is None:
-            cancel_task(lock_task(holder.pk), by="system", reason="", force=False, why=Reason.REPLACED)
-            return True
-    return False
+        for found in active_with(tenant.pk, submission.key):
+            task = lock_task(found.pk)
+            if task.finished_at is None and task.cancel_requested_at is None:
+                cancel_task(task, by="system", reason="", force=False, why=Reason.REPLACED)
+                replaced = True
+    return replaced
 
 
 def _lock_parents(tenant: Tenant, ids: tuple[uuid.UUID, ...]) -> list[Task]:

@@ -66,6 +66,8 @@ class LimitsBody(StrictSerializer):
     running = StrictInteger(minimum=0, maximum=MOST, required=False, allow_null=True)
     queued = StrictInteger(minimum=0, maximum=MOST, required=False, allow_null=True)
     submit_per_second = StrictFloat(above=0, maximum=MOST, required=False, allow_null=True)
+    dispatch_per_second = StrictFloat(above=0, maximum=MOST, required=False, allow_null=True)
+    running_per_key = StrictInteger(minimum=0, maximum=100, required=False, allow_null=True)
     weight = StrictFloat(minimum=0.01, maximum=1000, required=False)
     queues = QueuesBody(required=False)
 

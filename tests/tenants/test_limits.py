@@ -39,6 +39,8 @@ def test_what_is_left_out_stays_and_null_is_no_limit(world: World) -> None:
             "running": None,
             "queued": None,
             "submit_per_second": 0.5,
+            "dispatch_per_second": None,
+            "running_per_key": None,
             "weight": 2.0,
             "queues": {
                 "critical": {"running": 2, "min_running": 1, "queued": 9},
@@ -66,6 +68,8 @@ def test_members_read_limits_and_only_operators_change_them(world: World) -> Non
         ({"weight": 0}, "/weight"),
         ({"weight": None}, "/weight"),
         ({"submit_per_second": 0}, "/submit_per_second"),
+        ({"dispatch_per_second": 0}, "/dispatch_per_second"),
+        ({"running_per_key": -1}, "/running_per_key"),
         ({"queues": {"fast": {}}}, "/queues/fast"),
         ({"queues": {"critical": {"weight": 1}}}, "/queues/critical/weight"),
         ({"queues": {"critical": 5}}, "/queues/critical"),

@@ -5,8 +5,8 @@ Each lane (a tenant's line in one queue) has a virtual time. Sending one of its 
 worker-seconds and not in numbers of tasks. The eligible lane with the lowest time goes next; lanes
 below their guaranteed minimum (tier 0) go before all others (tier 1).
 
-A lane that is empty, at a limit or paused is in no heap and costs nothing until an event brings it
-back; it then joins at the current clock, so idleness saves up no credit. The heap is keyed by
+A lane that is empty, at a limit, out of rate or paused is in no heap and costs nothing until an event
+brings it back; it then joins at the current clock, so idleness saves up no credit. The heap is keyed by
 tenant: however many keys or labels a tenant invents, it has one place in it.
 
 After Goyal, Vin and Cheng, "Start-time Fair Queueing" (1996), with the charge at dispatch of
@@ -16,6 +16,7 @@ Kubernetes' Kueue.
 from __future__ import annotations
 
 import heapq
+import math
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -54,6 +55,7 @@ class TenantLimits:
 
     running: int | None = None
     paused: bool = False
+    dispatch_per_second: float | None = None
     lanes: Mapping[str, LaneLimits] = field(default_factory=dict)
     name: str = ""
 
@@ -63,12 +65,20 @@ class Lane:
     """One tenant's line in one queue, as far as it is in memory."""
 
     tenant_id: int
+    whole: TenantLimits
+    own: LaneLimits
     buffer: deque[Candidate] = field(default_factory=deque)
     maybe_more: bool = True
     running: int = 0
     vtime: float = 0.0
     ticket: int = 0
     queued_in_heap: bool = False
+    place: tuple[int, float] = (1, 0.0)
+
+    @property
+    def tier(self) -> int:
+        """0 below the guaranteed minimum, 1 above it."""
+        return 0 if self.running < self.own.min_running else 1
 
     @property
     def has_work(self) -> bool:
@@ -82,9 +92,12 @@ class Lanes:
     def __init__(self, queue: str, tenants: Tenants) -> None:
         self.queue = queue
         self.clock = 0.0
+        self.paused = False
         self._tenants = tenants
         self._lanes: dict[int, Lane] = {}
-        self._heap: list[tuple[int, float, int, int]] = []
+        # One heap per tier, of (virtual time, ticket, tenant). An entry whose ticket is not its
+        # lane's newest is stale and is dropped when it comes up.
+        self._heaps: tuple[list[_Entry], list[_Entry]] = ([], [])
         self._tickets = 0
 
     def __len__(self) -> int:
@@ -98,7 +111,9 @@ class Lanes:
         """Note that a lane has new work, or that something that held it has changed."""
         lane = self._lanes.get(tenant_id)
         if lane is None:
-            lane = self._lanes[tenant_id] = Lane(tenant_id, vtime=self.clock)
+            whole = self._tenants.limits(tenant_id)
+            own = whole.lanes.get(self.queue, _NO_LIMITS)
+            lane = self._lanes[tenant_id] = Lane(tenant_id, whole, own, vtime=self.clock)
             lane.running = self._tenants.running_in(tenant_id, self.queue)
         # What is buffered may no longer be the lane's head: a more urgent task may have come.
         lane.buffer.clear()
@@ -108,12 +123,13 @@ class Lanes:
     def hungry(self, at_most: int) -> list[int]:
         """Return tenants whose lane is next in turn and must be read from the database first."""
         wanted = []
-        for _, _, ticket, tenant_id in heapq.nsmallest(at_most * 2, self._heap):
-            lane = self._lanes.get(tenant_id)
-            if lane and lane.ticket == ticket and lane.queued_in_heap and not lane.buffer:
-                wanted.append(tenant_id)
-            if len(wanted) == at_most:
-                break
+        for heap in self._heaps:
+            for entry in heapq.nsmallest(at_most * 2, heap):
+                lane = self._lane_of(entry)
+                if lane is not None and not lane.buffer:
+                    wanted.append(lane.tenant_id)
+                if len(wanted) == at_most:
+                    return wanted
         return wanted
 
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
@@ -130,40 +146,33 @@ class Lanes:
 
         None with :meth:`hungry` not empty means: read those lanes first.
         """
-        while self._heap:
-            tier, _, ticket, tenant_id = self._heap[0]
-            lane = self._lanes.get(tenant_id)
-            if lane is None or lane.ticket != ticket or not lane.queued_in_heap:
-                heapq.heappop(self._heap)
-                continue
-            # Its tenant may have reached a limit through another queue since it was placed.
-            if tier != self._tier(lane) or self.held_by(lane)[0]:
-                self._place(lane)
-                continue
-            if not lane.buffer:
-                return None
-            heapq.heappop(self._heap)
-            lane.queued_in_heap = False
-            chosen = lane.buffer.popleft()
-            self.clock = max(self.clock, lane.vtime)
-            lane.vtime += self._tenants.seconds(chosen.type_id) / self._weight(lane)
-            lane.running += 1
-            self._tenants.add_running(tenant_id, self.queue, 1)
-            self._place(lane)
-            return tenant_id, chosen
-        return None
+        lane = self._next()
+        if lane is None or not lane.buffer:
+            return None
+        self.clock = max(self.clock, min(lane.vtime, self._lowest_of_tier_1()))
+        heapq.heappop(self._heaps[lane.place[0]])
+        lane.queued_in_heap = False
+        chosen = lane.buffer.popleft()
+        lane.vtime += self._tenants.seconds(chosen.type_id) / lane.own.weight
+        lane.running += 1
+        self._tenants.add_running(lane.tenant_id, self.queue, 1)
+        self._tenants.take_token(lane.tenant_id)
+        self._place(lane)
+        return lane.tenant_id, chosen
 
     def put_back(self, tenant_id: int, seconds: float, *, keep: bool = False) -> None:
         """Uncharge a pick that was not dispatched after all, and read the lane again.
 
+        ``seconds`` is what it was charged.
         ``keep`` leaves what was read of the lane as it is: the task itself will be parked.
         """
         lane = self._lanes.get(tenant_id)
         if lane is None:
             return
-        lane.vtime -= seconds / self._weight(lane)
+        lane.vtime -= seconds / lane.own.weight
         lane.running = max(0, lane.running - 1)
         self._tenants.add_running(tenant_id, self.queue, -1)
+        self._tenants.return_token(tenant_id)
         if keep:
             self._place(lane)
         else:
@@ -180,15 +189,24 @@ class Lanes:
         """Correct a lane's time by the difference between a run's real and estimated seconds."""
         lane = self._lanes.get(tenant_id)
         if lane is not None:
-            lane.vtime = max(0.0, lane.vtime + seconds / self._weight(lane))
+            lane.vtime = max(0.0, lane.vtime + seconds / lane.own.weight)
             self._place(lane)
 
     def reconsider(self, tenants: Iterable[int] | None = None) -> None:
-        """Place lanes again (all, or those of some tenants) after what may hold them has changed."""
-        for tenant_id in list(self._lanes) if tenants is None else tenants:
-            lane = self._lanes.get(tenant_id)
-            if lane is not None:
+        """Place lanes again (all, or those of some tenants) after what may hold them has changed.
+
+        All: their limits may have changed as well.
+        """
+        if tenants is None:
+            for lane in self._lanes.values():
+                lane.whole = self._tenants.limits(lane.tenant_id)
+                lane.own = lane.whole.lanes.get(self.queue, _NO_LIMITS)
                 self._place(lane)
+            return
+        for tenant_id in tenants:
+            found = self._lanes.get(tenant_id)
+            if found is not None:
+                self._place(found)
 
     def forget_idle(self) -> list[int]:
         """Drop lanes that have neither work nor runs; return their tenants."""
@@ -203,39 +221,76 @@ class Lanes:
 
     def held_by(self, lane: Lane) -> tuple[str, str]:
         """Return why a lane may not send now, as (reason, detail); empty if nothing holds it."""
-        limits = self._tenants.limits(lane.tenant_id)
-        own = limits.lanes.get(self.queue, LaneLimits())
-        total = self._tenants.running_total(lane.tenant_id)
+        limits, own = lane.whole, lane.own
+        if self.paused:
+            return "paused", f"The queue {self.queue} is paused by an operator."
         if limits.paused:
-            return "paused", f"{limits.name} is paused by an operator"
+            return "paused", f"{limits.name} is paused by an operator."
         if own.running is not None and lane.running >= own.running:
             return (
                 "quota",
                 f"{limits.name} runs {lane.running} of {own.running} {self.queue} tasks",
             )
-        if limits.running is not None and total >= limits.running:
-            return "quota", f"{limits.name} runs {total} of {limits.running} tasks"
-        return "", ""
+        if limits.running is not None:
+            total = self._tenants.running_total(lane.tenant_id)
+            if total >= limits.running:
+                return "quota", f"{limits.name} runs {total} of {limits.running} tasks"
+        rate = limits.dispatch_per_second
+        if rate is not None and not self._tenants.has_token(lane.tenant_id, rate):
+            return "rate", f"{limits.name} may start {rate:g} tasks a second"
+        return _FREE
 
-    def _tier(self, lane: Lane) -> int:
-        own = self._tenants.limits(lane.tenant_id).lanes.get(self.queue, LaneLimits())
-        return 0 if lane.running < own.min_running else 1
+    def _next(self) -> Lane | None:
+        """Return the lane at the front, which stays there; it may have to be read first."""
+        for heap in self._heaps:
+            while heap:
+                lane = self._lane_of(heap[0])
+                if lane is None:
+                    heapq.heappop(heap)
+                # Its tenant may have reached a limit through another queue since it was placed.
+                elif lane.tier != lane.place[0] or self.held_by(lane)[0]:
+                    self._place(lane)
+                else:
+                    return lane
+        return None
 
-    def _weight(self, lane: Lane) -> float:
-        own = self._tenants.limits(lane.tenant_id).lanes.get(self.queue, LaneLimits())
-        return own.weight
+    def _lowest_of_tier_1(self) -> float:
+        """Return the time up to which the clock may go.
+
+        A lane below its guaranteed minimum is served whatever its time. If its time moved the clock
+        beyond the others', a lane that returns would have to wait until all of them have caught up.
+        """
+        heap = self._heaps[1]
+        while heap and self._lane_of(heap[0]) is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
+
+    def _lane_of(self, entry: _Entry) -> Lane | None:
+        """Return the lane that an entry of a heap stands for, or None if the entry is stale."""
+        _, ticket, tenant_id = entry
+        lane = self._lanes.get(tenant_id)
+        return lane if lane is not None and lane.queued_in_heap and lane.ticket == ticket else None
 
     def _place(self, lane: Lane) -> None:
-        """Put a lane where it belongs now: into the heap once, or nowhere."""
+        """Put a lane where it belongs now: into one heap once, or nowhere."""
         was_in_heap, lane.queued_in_heap = lane.queued_in_heap, False
         if not lane.has_work or self.held_by(lane)[0]:
             return
         if not was_in_heap:
             lane.vtime = max(lane.vtime, self.clock)
+        lane.queued_in_heap = True
+        place = (lane.tier, lane.vtime)
+        if was_in_heap and place == lane.place:
+            # Its entry still says so. Another one at each look would let the heap grow for ever.
+            return
+        lane.place = place
         self._tickets += 1
         lane.ticket = self._tickets
-        lane.queued_in_heap = True
-        heapq.heappush(self._heap, (self._tier(lane), lane.vtime, lane.ticket, lane.tenant_id))
+        heap = self._heaps[lane.tier]
+        heapq.heappush(heap, (lane.vtime, lane.ticket, lane.tenant_id))
+        if len(heap) > 2 * len(self._lanes) + 64:
+            heap[:] = [entry for entry in heap if self._lane_of(entry) is not None]
+            heapq.heapify(heap)
 
 
 class Tenants:
@@ -246,6 +301,9 @@ class Tenants:
         self._running: dict[tuple[int, str], int] = {}
         self._totals: dict[int, int] = {}
         self._seconds: dict[int, float] = {}
+        self._now = 0.0
+        self._buckets: dict[int, tuple[float, float]] = {}
+        self._out_of_rate: dict[int, float] = {}
 
     def set_limits(self, limits: Mapping[int, TenantLimits]) -> None:
         """Replace all limits."""
@@ -255,18 +313,49 @@ class Tenants:
         """Return a tenant's limits; one that is not known has none."""
         return self._limits.get(tenant_id, _UNLIMITED)
 
-    def set_running(self, running: Mapping[tuple[int, str], int]) -> set[int]:
-        """Replace the counts of (tenant, queue); return the tenants whose total has changed."""
+    def tick(self, now: float) -> list[int]:
+        """Set the time, in seconds, and return the tenants who may start a task again since then."""
+        self._now = now
+        back = [tenant_id for tenant_id, at in self._out_of_rate.items() if at <= now]
+        for tenant_id in back:
+            del self._out_of_rate[tenant_id]
+        return back
+
+    def next_token(self) -> float:
+        """Return in how many seconds the next tenant that is out of rate may start a task again."""
+        return max(0.0, min(self._out_of_rate.values(), default=math.inf) - self._now)
+
+    def has_token(self, tenant_id: int, rate: float) -> bool:
+        """Return whether a tenant may start a task: a bucket that holds one second's worth of them."""
+        burst = max(1.0, rate)
+        tokens, at = self._buckets.get(tenant_id, (burst, self._now))
+        tokens = min(burst, tokens + rate * max(0.0, self._now - at))
+        self._buckets[tenant_id] = (tokens, self._now)
+        if tokens >= 1.0:
+            return True
+        self._out_of_rate[tenant_id] = self._now + (1.0 - tokens) / rate
+        return False
+
+    def take_token(self, tenant_id: int) -> None:
+        """Note a start; tenants without a rate have no bucket."""
+        if tenant_id in self._buckets:
+            tokens, at = self._buckets[tenant_id]
+            self._buckets[tenant_id] = (tokens - 1.0, at)
+
+    def return_token(self, tenant_id: int) -> None:
+        """Take a start back that did not happen."""
+        if tenant_id in self._buckets:
+            tokens, at = self._buckets[tenant_id]
+            self._buckets[tenant_id] = (tokens + 1.0, at)
+
+    def set_running(self, running: Mapping[tuple[int, str], int]) -> set[tuple[int, str]]:
+        """Replace the counts and return the (tenant, queue) for which they were others."""
         totals: dict[int, int] = {}
         for (tenant_id, _), count in running.items():
             totals[tenant_id] = totals.get(tenant_id, 0) + count
-        changed = {
-            tenant_id
-            for tenant_id in totals.keys() | self._totals.keys()
-            if totals.get(tenant_id, 0) != self._totals.get(tenant_id, 0)
-        }
+        before = {lane: count for lane, count in self._running.items() if count}
         self._running, self._totals = dict(running), totals
-        return changed
+        return {lane for lane, _ in before.items() ^ running.items()}
 
     def add_running(self, tenant_id: int, queue: str, count: int) -> None:
         """Change one count between two looks at the database."""
@@ -295,3 +384,6 @@ class Tenants:
 
 
 _UNLIMITED = TenantLimits()
+_NO_LIMITS = LaneLimits()
+_FREE = ("", "")
+_Entry = tuple[float, int, int]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 
@@ -24,9 +24,10 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from tasks import fault_points
 from tasks.selectors.ability import Capacity, capacities
+from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from workers.dispatcher import store
+from workers.dispatcher import keys, store
 from workers.dispatcher.lanes import Candidate, Lanes, Tenants
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
 from workers.dispatcher.publisher import Publisher
@@ -38,6 +39,9 @@ POLL_SECONDS = 0.5
 AFTER_OUTAGE_SECONDS = 5.0
 """How long after the database is back runs with an ended lease are left alone: supervisors whose
 handlers have ended meanwhile still bring their results, and none could renew before."""
+
+RECOUNT_SECONDS = 1.0
+"""How often the counters of the queued limits are looked after."""
 
 SCAN_SHARE = 0.05
 """At most this share of the time goes into looking through all lanes for what no wake-up told."""
@@ -102,10 +106,12 @@ class Dispatcher:
         self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
         self._sent: dict[uuid.UUID, _Sent] = {}
         self._limits = -1
+        self._paused_types: set[int] = set()
+        self._recounter = Recounter()
         self._again = False
         self._written: dict[tuple[int, str], store.LaneState] = {}
         self._types: dict[str, Mapping[int, int]] = {}
-        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "lanes"), 0.0)
+        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "keys", "recount", "lanes"), 0.0)
 
     # -- one round ----------------------------------------------------------------------------------
 
@@ -138,7 +144,8 @@ class Dispatcher:
         connection.ensure_connection()
         raw = connection.connection
         woken: set[str] = set()
-        patience, self._again = 0.0 if self._again else POLL_SECONDS, False
+        patience = 0.0 if self._again else min(POLL_SECONDS, self._tenants.next_token())
+        self._again = False
         for notice in raw.notifies(timeout=patience, stop_after=1):
             woken.update(notice.payload.split())
         # Whatever else has arrived in the meantime shares this round.
@@ -156,11 +163,17 @@ class Dispatcher:
             if time.monotonic() >= self._reap_from:
                 reap_runs()
             ring_again(leader, self._publisher)
+        if self._every("recount", RECOUNT_SECONDS):
+            self._recounter.run()
 
     def _look(self, woken: set[str]) -> None:
         """Bring the picture in memory up to date: limits, what runs, which lanes have work."""
+        back = self._tenants.tick(time.monotonic())
         self._learn_limits()
         self._count()
+        self._let_in(bool(woken))
+        for lanes in self._queues.values():
+            lanes.reconsider(back)
         everywhere = "*" in woken or "*:0" in woken
         if everywhere or time.monotonic() >= self._due_at["scan"]:
             self._scan()
@@ -175,8 +188,26 @@ class Dispatcher:
             # The number first, then the limits: a change in between makes the next dispatch void.
             self._limits = revision
             self._tenants.set_limits(store.tenant_limits())
-            for lanes in self._queues.values():
+            queues, self._paused_types = store.pauses()
+            for queue, lanes in self._queues.items():
+                lanes.paused = queue in queues
                 lanes.reconsider()
+            if self._leadership.epoch is not None:
+                self._wake(store.unpause(self._leadership.epoch, self._paused_types))
+
+    def _let_in(self, something_ended: bool) -> None:
+        """Let those in whose key has become free; without a wake-up only as often as it costs little."""
+        began = time.monotonic()
+        leader = self._leadership.epoch
+        if leader is None or not (something_ended or began >= self._due_at["keys"]):
+            return
+        self._wake(keys.let_in(leader))
+        now = time.monotonic()
+        self._due_at["keys"] = now + max(POLL_SECONDS, (now - began) / SCAN_SHARE)
+
+    def _wake(self, grown: Iterable[tuple[str, int]]) -> None:
+        for queue, tenant_id in grown:
+            self._queues[queue].wake(tenant_id)
 
     def _scan(self) -> None:
         began = time.monotonic()
@@ -205,11 +236,11 @@ class Dispatcher:
         for task_id in self._sent.keys() - present:
             self._settle(self._sent.pop(task_id), now)
         changed = self._tenants.set_running(running)
-        for queue, lanes in self._queues.items():
-            for each in list(lanes.lanes()):
-                lanes.set_running(each.tenant_id, running.get((each.tenant_id, queue), 0))
-            # A tenant's total holds or frees its lanes in the other queues too.
-            lanes.reconsider(changed)
+        for tenant_id, queue in changed:
+            self._queues[queue].set_running(tenant_id, running.get((tenant_id, queue), 0))
+        # A tenant's total holds or frees its lanes in the other queues too.
+        for lanes in self._queues.values():
+            lanes.reconsider(tenant_id for tenant_id, _ in changed)
 
     def _settle(self, sent: _Sent, now: float) -> None:
         """True a lane up: it was charged the estimate, and pays what the run really took."""
@@ -243,8 +274,8 @@ class Dispatcher:
         if leader is None:
             return 0
         picked: list[tuple[int, Candidate]] = []
-        unable: list[uuid.UUID] = []
-        while len(picked) < at_most and len(unable) < BATCH:
+        unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": []}
+        while len(picked) < at_most and all(len(each) < BATCH for each in unable.values()):
             choice = lanes.pick()
             if choice is None:
                 hungry = lanes.hungry(100)
@@ -253,13 +284,15 @@ class Dispatcher:
                 for tenant_id, rows in store.heads(queue, hungry, LANE_DEPTH).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < LANE_DEPTH)
                 continue
-            if capacity.can_run(choice[1].type_id, choice[1].type_version):
+            reason = self._unable(choice[1], capacity)
+            if not reason:
                 picked.append(choice)
             else:
-                unable.append(choice[1].task_id)
+                unable[reason].append(choice[1].task_id)
                 lanes.put_back(choice[0], self._tenants.seconds(choice[1].type_id), keep=True)
-        if unable:
-            store.park(leader, unable, "no_worker")
+        for reason, task_ids in unable.items():
+            if task_ids:
+                store.park(leader, task_ids, reason)
         if not picked:
             return 0
         fault_points.reach("in_dispatch")
@@ -267,6 +300,13 @@ class Dispatcher:
         self._note_sent(queue, lanes, picked, {bell.task_id for bell in bells})
         self._publisher.publish(bells)
         return len(bells)
+
+    def _unable(self, candidate: Candidate, capacity: Capacity) -> str:
+        """Return why a task cannot start whatever its lane's turn, or ""."""
+        if candidate.type_id in self._paused_types:
+            return "paused"
+        able = capacity.can_run(candidate.type_id, candidate.type_version)
+        return "" if able else "no_worker"
 
     def _note_sent(
         self,
@@ -291,7 +331,7 @@ class Dispatcher:
         known = self._types.get(queue, {})
         fresh = {each: version for each, version in types.items() if version > known.get(each, 0)}
         if fresh and leader is not None:
-            for tenant_id in store.unpark(leader, queue, fresh, "no_worker"):
+            for tenant_id in store.unpark(leader, queue, fresh):
                 self._queues[queue].wake(tenant_id)
         self._types[queue] = types
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection, transaction
 
-from tasks.models import LimitsRevision
+from tasks.models import LimitsRevision, Pause, TaskType
 from tasks.services.ready import add_to_backlog
+from tasks.states import Queue
 from tenants.models import Limit, Tenant
 from workers.dispatcher.lanes import Candidate, LaneLimits, TenantLimits
 
@@ -88,13 +89,26 @@ WITH led AS (
 ), gone AS (
   DELETE FROM parked p
    USING led, unnest(%(types)s::int[], %(versions)s::int[]) AS able(type_id, version)
-   WHERE p.reason = %(reason)s AND p.queue = %(queue)s
+   WHERE p.reason = 'no_worker' AND p.queue = %(queue)s
      AND p.type_id = able.type_id AND p.type_version <= able.version
   RETURNING p.*
 )
 INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
 SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
 RETURNING tenant_id
+"""
+
+UNPAUSE = """
+WITH led AS (
+  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
+), gone AS (
+  DELETE FROM parked p USING led
+   WHERE p.reason = 'paused' AND p.type_id <> ALL(%(types)s::int[])
+  RETURNING p.*
+)
+INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
+SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
+RETURNING queue, tenant_id
 """
 
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
@@ -207,8 +221,8 @@ def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
         cursor.execute(PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason})
 
 
-def unpark(leader: int, queue: str, types: Mapping[int, int], reason: str) -> set[int]:
-    """Bring parked tasks of these types back, up to the version that is given of each.
+def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
+    """Bring tasks back that no worker could run: of these types, up to the version given of each.
 
     Returns the tenants whose lanes have grown.
     """
@@ -221,10 +235,25 @@ def unpark(leader: int, queue: str, types: Mapping[int, int], reason: str) -> se
                 "queue": queue,
                 "types": list(types),
                 "versions": list(types.values()),
-                "reason": reason,
             },
         )
         return {row[0] for row in cursor.fetchall()}
+
+
+def pauses() -> tuple[set[str], set[int]]:
+    """Return the queues that are paused and the ids of the task types that are."""
+    paused: dict[str, set[str]] = {"queue": set(), "type": set()}
+    for subject, name in Pause.objects.values_list("subject", "name"):
+        paused[subject].add(name)
+    types = TaskType.objects.filter(name__in=paused["type"]).values_list("pk", flat=True)
+    return paused["queue"], set(types)
+
+
+def unpause(leader: int, still_paused: Iterable[int]) -> set[tuple[str, int]]:
+    """Bring tasks back whose type is not paused any more; return the lanes that have grown."""
+    with connection.cursor() as cursor:
+        cursor.execute(UNPAUSE, {"name": NAME, "leader": leader, "types": list(still_paused)})
+        return {(row[0], row[1]) for row in cursor.fetchall()}
 
 
 def unclaimed(queue: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
@@ -281,23 +310,29 @@ def inflight() -> list[InflightRow]:
 
 def tenant_limits() -> Mapping[int, TenantLimits]:
     """Return the limits of every tenant that has any, or is paused."""
-    lanes: dict[int, dict[str, LaneLimits]] = {}
     totals: dict[int, int | None] = {}
     weights: dict[int, float] = {}
-    rows = Limit.objects.values_list("tenant_id", "queue", "running", "min_running", "weight")
-    for tenant_id, queue, running, minimum, weight in rows:
+    rates: dict[int, float | None] = {}
+    own_limits: dict[int, dict[str, tuple[int | None, int]]] = {}
+    rows = Limit.objects.values_list(
+        "tenant_id", "queue", "running", "min_running", "weight", "dispatch_per_second"
+    )
+    for tenant_id, queue, running, minimum, weight, rate in rows:
         if queue:
-            lanes.setdefault(tenant_id, {})[queue] = LaneLimits(running, minimum or 0, weight)
+            own_limits.setdefault(tenant_id, {})[queue] = (running, minimum or 0)
         else:
-            totals[tenant_id], weights[tenant_id] = running, weight
+            totals[tenant_id], weights[tenant_id], rates[tenant_id] = running, weight, rate
     limits = {}
     for tenant_id, slug, paused in Tenant.objects.values_list("pk", "slug", "paused"):
-        own = lanes.get(tenant_id, {})
+        # The weight is the tenant's, in all queues: the API knows no other.
         weight = weights.get(tenant_id, 1.0)
-        # A queue without a row of its own has the tenant's weight.
-        for queue in ("critical", "normal", "batch"):
-            own.setdefault(queue, LaneLimits(weight=weight))
-        limits[tenant_id] = TenantLimits(totals.get(tenant_id), paused, own, slug)
+        own = own_limits.get(tenant_id, {})
+        lanes = {
+            queue.value: LaneLimits(*own.get(queue.value, (None, 0)), weight=weight) for queue in Queue
+        }
+        limits[tenant_id] = TenantLimits(
+            totals.get(tenant_id), paused, rates.get(tenant_id), lanes, slug
+        )
     return limits
 
 

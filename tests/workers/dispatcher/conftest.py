@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.tasks.api.work import tenant
-from tests.tenants.callers import the_trail_may_be_emptied_between_tests
+from tests.tasks.api.work import acme, tenant
+from tests.tenants.callers import (
+    lasting_world,
+    the_trail_may_be_emptied_between_tests,
+    world,
+)
 
-__all__ = ["tenant", "the_trail_may_be_emptied_between_tests"]
+__all__ = ["acme", "lasting_world", "tenant", "the_trail_may_be_emptied_between_tests", "world"]

@@ -140,8 +140,8 @@ def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant,
     assert not Ready.objects.exists()
     assert Parked.objects.get(pk=task.pk).reason == "no_worker"
     type_id = TaskType.objects.get(name="test.dummy").pk
-    assert store.unpark(leader, "normal", {type_id + 1000: 1}, "no_worker") == set()
-    assert store.unpark(leader, "normal", {type_id: 1}, "no_worker") == {tenant.pk}
+    assert store.unpark(leader, "normal", {type_id + 1000: 1}) == set()
+    assert store.unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
     assert Ready.objects.get(pk=task.pk).epoch == 1
 
 

@@ -1,0 +1,72 @@
+"""The counters of the queued limits: exact although transactions overlap, and repaired if they drift."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connection, transaction
+
+from tasks.errors import QueuedLimit
+from tasks.models import Backlog, Ready
+from tasks.services.recount import Recounter
+from tenants.models import Limit, Tenant
+from tests.tasks.api.work import publish_types, start_platform, submitted
+
+
+def counter(tenant: Tenant) -> int:
+    return Backlog.objects.get(tenant_id=tenant.pk, queue="").queued
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_submission_older_than_its_tenants_first_counter_is_counted_in_the_end() -> None:
+    publish_types()
+    start_platform()
+    tenant = Tenant.objects.create(slug="early", name="Early")
+    stored, go_on = threading.Event(), threading.Event()
+
+    def early() -> None:
+        try:
+            with transaction.atomic():
+                submitted(tenant)
+                stored.set()
+                assert go_on.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=early)
+    thread.start()
+    assert stored.wait(30)
+    # The limit, and with it the counter, comes while the early one is not committed.
+    Limit.objects.create(tenant=tenant, queue="", queued=3)
+    submitted(tenant)
+    recounter = Recounter()
+    recounter.run()
+    recounter.run()
+    assert counter(tenant) == 1
+    go_on.set()
+    thread.join(30)
+    # At once for who submits, since the counter is not settled ...
+    submitted(tenant)
+    assert counter(tenant) == Ready.objects.count() == 3
+    with pytest.raises(QueuedLimit):
+        submitted(tenant)
+    # ... and for good once the leader has seen that nobody is left who could not see it.
+    Backlog.objects.update(queued=1)
+    recounter.run()
+    assert (counter(tenant), Backlog.objects.get(queue="").settled) == (3, True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_counter_that_has_drifted_is_repaired() -> None:
+    publish_types()
+    start_platform()
+    tenant = Tenant.objects.create(slug="drift", name="Drift")
+    Limit.objects.create(tenant=tenant, queue="", queued=5)
+    submitted(tenant)
+    Backlog.objects.update(queued=5, settled=True, recounted_at="2020-01-01T00:00:00Z")
+    assert Recounter().run() == 1
+    assert counter(tenant) == 1
+    submitted(tenant)
+    assert counter(tenant) == 2
+    assert Recounter().run() == 0
