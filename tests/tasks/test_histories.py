@@ -186,7 +186,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def unpark(self) -> None:
         types = dict(Parked.objects.values_list("type_id", "type_version"))
-        store.unpark(LEADER, "normal", types, "no_worker")
+        store.unpark(LEADER, "normal", types)
 
     @precondition(lambda self: Later.objects.exists())
     @rule(which=number)

@@ -131,10 +131,10 @@ def test_parked_tasks_come_back_as_far_as_their_version_is_there(tenant: Tenant)
     new = submitted(tenant)
     store.park(1, [old.pk, new.pk], "no_worker")
     type_id = TaskType.objects.get(name="test.dummy").pk
-    store.unpark(1, "normal", {type_id: 1}, "no_worker")
+    store.unpark(1, "normal", {type_id: 1})
     assert list(Ready.objects.values_list("task_id", flat=True)) == [old.pk]
     assert Parked.objects.get().type_version == 2
-    store.unpark(1, "normal", {type_id: 2}, "no_worker")
+    store.unpark(1, "normal", {type_id: 2})
     assert Ready.objects.get(pk=new.pk).type_version == 2
 
 

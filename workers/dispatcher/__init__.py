@@ -2,6 +2,8 @@
 
 ==============  ==============================================================
 lanes           the decision itself, in memory: fair, limited, explainable
+allowances      what the lanes share about tenants: limits, rates, running, lengths
+keys            letting the next task in that waits for its key
 store           what PostgreSQL holds of it, one function per statement
 leader          who leads, by an epoch that fences a paused former leader
 publisher       ringing the broker's doorbell, without ever waiting for long

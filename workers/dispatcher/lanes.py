@@ -19,14 +19,16 @@ import heapq
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-DEFAULT_SECONDS = 1.0
-"""What a task of a type that nobody has seen yet is taken to last."""
+from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
 
-EWMA_SHARE = 0.2
-"""How much the newest run of a type counts in its estimated length."""
+STALE_SECONDS = 5.0
+"""How long tasks that were read ahead may stand for the front of their lane, if a wake-up is lost."""
+
+MIN_DEPTH = 4
+MAX_DEPTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +40,6 @@ class Candidate:
     ordinal: int
     type_id: int
     type_version: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """What one lane may have: tasks at once (None: no limit), a guaranteed minimum, a weight."""
-
-    running: int | None = None
-    min_running: int = 0
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class TenantLimits:
-    """What a tenant may have over all queues."""
-
-    running: int | None = None
-    paused: bool = False
-    dispatch_per_second: float | None = None
-    lanes: Mapping[str, LaneLimits] = field(default_factory=dict)
-    name: str = ""
 
 
 @dataclass(slots=True)
@@ -74,6 +56,7 @@ class Lane:
     ticket: int = 0
     queued_in_heap: bool = False
     place: tuple[int, float] = (1, 0.0)
+    fed_at: float = -math.inf
 
     @property
     def tier(self) -> int:
@@ -120,6 +103,25 @@ class Lanes:
         lane.maybe_more = True
         self._place(lane)
 
+    def notice(self, tenant_id: int) -> None:
+        """Note that the database has work of a lane, which may be known: nothing need have changed.
+
+        What is buffered is read again only when it is old, in case a wake-up was lost that told of a
+        more urgent task. Reading all lanes at every look would cost more than deciding.
+        """
+        lane = self._lanes.get(tenant_id)
+        fresh = lane is not None and self._tenants.now - lane.fed_at < STALE_SECONDS
+        if lane is None or not (lane.has_work and fresh):
+            self.wake(tenant_id)
+
+    def depth(self, at_most: int) -> int:
+        """Return how many tasks of a lane to read ahead, where ``at_most`` are to be sent.
+
+        Where many lanes take turns, each of them has few.
+        """
+        waiting = sum(len(heap) for heap in self._heaps)
+        return min(MAX_DEPTH, max(MIN_DEPTH, 2 * at_most // max(1, waiting)))
+
     def hungry(self, at_most: int) -> list[int]:
         """Return tenants whose lane is next in turn and must be read from the database first."""
         wanted = []
@@ -138,6 +140,7 @@ class Lanes:
         if lane is None:
             return
         lane.buffer = deque(rows)
+        lane.fed_at = self._tenants.now
         lane.maybe_more = not complete
         self._place(lane)
 
@@ -293,97 +296,6 @@ class Lanes:
             heapq.heapify(heap)
 
 
-class Tenants:
-    """What all queues share about the tenants: limits, what they run, how long types last."""
-
-    def __init__(self) -> None:
-        self._limits: Mapping[int, TenantLimits] = {}
-        self._running: dict[tuple[int, str], int] = {}
-        self._totals: dict[int, int] = {}
-        self._seconds: dict[int, float] = {}
-        self._now = 0.0
-        self._buckets: dict[int, tuple[float, float]] = {}
-        self._out_of_rate: dict[int, float] = {}
-
-    def set_limits(self, limits: Mapping[int, TenantLimits]) -> None:
-        """Replace all limits."""
-        self._limits = limits
-
-    def limits(self, tenant_id: int) -> TenantLimits:
-        """Return a tenant's limits; one that is not known has none."""
-        return self._limits.get(tenant_id, _UNLIMITED)
-
-    def tick(self, now: float) -> list[int]:
-        """Set the time, in seconds, and return the tenants who may start a task again since then."""
-        self._now = now
-        back = [tenant_id for tenant_id, at in self._out_of_rate.items() if at <= now]
-        for tenant_id in back:
-            del self._out_of_rate[tenant_id]
-        return back
-
-    def next_token(self) -> float:
-        """Return in how many seconds the next tenant that is out of rate may start a task again."""
-        return max(0.0, min(self._out_of_rate.values(), default=math.inf) - self._now)
-
-    def has_token(self, tenant_id: int, rate: float) -> bool:
-        """Return whether a tenant may start a task: a bucket that holds one second's worth of them."""
-        burst = max(1.0, rate)
-        tokens, at = self._buckets.get(tenant_id, (burst, self._now))
-        tokens = min(burst, tokens + rate * max(0.0, self._now - at))
-        self._buckets[tenant_id] = (tokens, self._now)
-        if tokens >= 1.0:
-            return True
-        self._out_of_rate[tenant_id] = self._now + (1.0 - tokens) / rate
-        return False
-
-    def take_token(self, tenant_id: int) -> None:
-        """Note a start; tenants without a rate have no bucket."""
-        if tenant_id in self._buckets:
-            tokens, at = self._buckets[tenant_id]
-            self._buckets[tenant_id] = (tokens - 1.0, at)
-
-    def return_token(self, tenant_id: int) -> None:
-        """Take a start back that did not happen."""
-        if tenant_id in self._buckets:
-            tokens, at = self._buckets[tenant_id]
-            self._buckets[tenant_id] = (tokens + 1.0, at)
-
-    def set_running(self, running: Mapping[tuple[int, str], int]) -> set[tuple[int, str]]:
-        """Replace the counts and return the (tenant, queue) for which they were others."""
-        totals: dict[int, int] = {}
-        for (tenant_id, _), count in running.items():
-            totals[tenant_id] = totals.get(tenant_id, 0) + count
-        before = {lane: count for lane, count in self._running.items() if count}
-        self._running, self._totals = dict(running), totals
-        return {lane for lane, _ in before.items() ^ running.items()}
-
-    def add_running(self, tenant_id: int, queue: str, count: int) -> None:
-        """Change one count between two looks at the database."""
-        key = (tenant_id, queue)
-        self._running[key] = max(0, self._running.get(key, 0) + count)
-        self._totals[tenant_id] = max(0, self._totals.get(tenant_id, 0) + count)
-
-    def running_in(self, tenant_id: int, queue: str) -> int:
-        """Return how many tasks a tenant runs in one queue."""
-        return self._running.get((tenant_id, queue), 0)
-
-    def running_total(self, tenant_id: int) -> int:
-        """Return how many tasks a tenant runs in all queues."""
-        return self._totals.get(tenant_id, 0)
-
-    def seconds(self, type_id: int) -> float:
-        """Return how long a task of this type is expected to hold a worker."""
-        return self._seconds.get(type_id, DEFAULT_SECONDS)
-
-    def learn(self, type_id: int, seconds: float) -> None:
-        """Take the length of one ended run into the estimate of its type."""
-        known = self._seconds.get(type_id)
-        self._seconds[type_id] = (
-            max(0.001, seconds) if known is None else known + EWMA_SHARE * (max(0.001, seconds) - known)
-        )
-
-
-_UNLIMITED = TenantLimits()
 _NO_LIMITS = LaneLimits()
 _FREE = ("", "")
 _Entry = tuple[float, int, int]

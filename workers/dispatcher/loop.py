@@ -28,7 +28,8 @@ from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
 from workers.dispatcher import keys, store
-from workers.dispatcher.lanes import Candidate, Lanes, Tenants
+from workers.dispatcher.allowances import Tenants
+from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import reap_runs, release_due, ring_again
@@ -47,9 +48,6 @@ SCAN_SHARE = 0.05
 """At most this share of the time goes into looking through all lanes for what no wake-up told."""
 
 BATCH = 500
-LANE_DEPTH = 50
-"""Tasks of one lane that are read ahead."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -176,7 +174,7 @@ class Dispatcher:
             lanes.reconsider(back)
         everywhere = "*" in woken or "*:0" in woken
         if everywhere or time.monotonic() >= self._due_at["scan"]:
-            self._scan()
+            self._scan(everything_changed=everywhere)
         for name in woken:
             queue, _, tenant = name.partition(":")
             if queue in self._queues and tenant.isdigit():
@@ -209,11 +207,14 @@ class Dispatcher:
         for queue, tenant_id in grown:
             self._queues[queue].wake(tenant_id)
 
-    def _scan(self) -> None:
+    def _scan(self, *, everything_changed: bool) -> None:
         began = time.monotonic()
         for queue, lanes in self._queues.items():
             for tenant_id in store.lanes_with_work(queue):
-                lanes.wake(tenant_id)
+                if everything_changed:
+                    lanes.wake(tenant_id)
+                else:
+                    lanes.notice(tenant_id)
         took = time.monotonic() - began
         self._due_at["scan"] = time.monotonic() + max(POLL_SECONDS, took / SCAN_SHARE)
 
@@ -278,11 +279,12 @@ class Dispatcher:
         while len(picked) < at_most and all(len(each) < BATCH for each in unable.values()):
             choice = lanes.pick()
             if choice is None:
-                hungry = lanes.hungry(100)
+                hungry = lanes.hungry(at_most)
                 if not hungry:
                     break
-                for tenant_id, rows in store.heads(queue, hungry, LANE_DEPTH).items():
-                    lanes.feed(tenant_id, rows, complete=len(rows) < LANE_DEPTH)
+                depth = lanes.depth(at_most)
+                for tenant_id, rows in store.heads(queue, hungry, depth).items():
+                    lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
             reason = self._unable(choice[1], capacity)
             if not reason:

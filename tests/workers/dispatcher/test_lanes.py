@@ -8,7 +8,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.dispatcher.lanes import Candidate, LaneLimits, Lanes, TenantLimits, Tenants
+from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
+from workers.dispatcher.lanes import Candidate, Lanes
 
 TYPE = 1
 
