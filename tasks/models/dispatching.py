@@ -79,7 +79,7 @@ class KeyHolder(models.Model):
     """A task that may run with its key: from when it enters its line until it has ended.
 
     ``slot`` counts from 0 to one below the tenant's ``running_per_key``; that a slot is taken once is
-    what decides between two that want the key at the same time. A trigger (migration 0008) removes the
+    what decides between two that want the key at the same time. A trigger (migration 0009) removes the
     row with the task's end, whoever writes that, so no key is ever left behind.
     """
 

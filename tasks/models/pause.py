@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 class Pause(models.Model):
     """The row is there while nothing of the queue or task type is dispatched; runs go on.
 
-    A trigger (migration 0008) makes it a change of limits: no dispatch decided before is made after.
+    A trigger (migration 0009) makes it a change of limits: no dispatch decided before is made after.
     """
 
     subject = models.CharField(max_length=10)

@@ -38,7 +38,7 @@ SELECT id, tenant_id, key, row_number() OVER (PARTITION BY tenant_id, key ORDER 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0007_versions_maintenance_results'),
+        ('tasks', '0008_worker_handlers'),
     ]
 
     operations = [
