@@ -115,6 +115,15 @@ def test_a_chain_of_a_thousand_falls_with_its_head(tenant: Tenant) -> None:
     assert last.data["parent"] == str(chain[-2].pk)
 
 
+def test_the_parent_that_ended_first_is_the_reason(tenant: Tenant) -> None:
+    one, two = submitted(tenant), submitted(tenant)
+    cancel(two.pk, by="user:bob")
+    failed(one)
+    child = submitted(tenant, depends_on=(one.pk, two.pk))
+    assert state(child) == ("cancelled", "parent_cancelled")
+    assert Event.objects.get(task_id=child.pk, seq=2).data["parent"] == str(two.pk)
+
+
 def test_two_bad_parents_must_both_be_retried(tenant: Tenant) -> None:
     one, two = submitted(tenant), submitted(tenant)
     child = submitted(tenant, depends_on=(one.pk, two.pk))
