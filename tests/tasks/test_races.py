@@ -22,19 +22,21 @@ from tasks.services.cancel import cancel
 from tasks.services.claim import claim
 from tasks.services.finish import finish
 from tasks.services.ready import recount_backlog
+from tasks.services.retry import retry
 from tasks.states import RunStatus
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import (
     TOKEN,
     WORKER,
     dispatched,
+    failed,
     publish_types,
     running,
     start_platform,
     submitted,
 )
 
-LOOPS = int(os.environ.get("RACES", "100"))
+LOOPS = int(os.environ.get("RACES", "80"))
 FEWER = LOOPS // 4
 WHO: dict[str, Any] = {"worker": WORKER, "machine": "m1", "isolation": "process", "pid": 1}
 
@@ -178,17 +180,91 @@ def test_of_two_submissions_with_one_key_only_one_is_accepted(lasting: Tenant) -
     assert Task.objects.filter(tenant=lasting).count() == FEWER
 
 
-def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(lasting: Tenant) -> None:
+@pytest.mark.parametrize(
+    ("end", "children"),
+    [
+        (Outcome(RunStatus.COMPLETED), ("queued", "blocked")),
+        (Outcome(RunStatus.FAILED, retry=False), ("cancelled", "cancelled")),
+    ],
+    ids=["completed", "failed"],
+)
+def test_who_is_added_while_the_graph_ends_is_never_forgotten(
+    lasting: Tenant, end: Outcome, children: tuple[str, str]
+) -> None:
+    at: dict[str, Any] = {}
+
+    def prepare(_number: int) -> None:
+        at["parent"] = submitted(lasting)
+        at["child"] = submitted(lasting, depends_on=(at["parent"].pk,))
+        at["run"] = running(at["parent"])
+
+    def stop(_number: int) -> Any:
+        return finish(at["parent"].pk, at["run"].epoch, end)
+
+    def add(above: str) -> Callable[[int], Any]:
+        return lambda _number: submitted(lasting, depends_on=(at[above].pk,)).pk
+
+    for _status, child, grandchild in race(FEWER, prepare, stop, add("parent"), add("child")):
+        now = dict(Task.objects.filter(pk__in=(child, grandchild)).values_list("pk", "status"))
+        assert (now[child], now[grandchild]) == children
+
+
+@pytest.fixture
+def counted(lasting: Tenant) -> Callable[[], None]:
+    """Give the tenant queued limits, so that its lines are counted; calling it counts them anew."""
     for queue in ("", "normal"):
         Limit.objects.create(tenant=lasting, queue=queue, queued=10_000)
+
+    def recount() -> None:
+        with transaction.atomic():
+            recount_backlog([(lasting.pk, ""), (lasting.pk, "normal")])
+
+    return recount
+
+
+def in_line(tenant: Tenant) -> int:
+    """How many tasks are in line, once the counters have been found to say the same."""
+    there = Ready.objects.filter(tenant_id=tenant.pk).count()
+    counters = Backlog.objects.filter(tenant_id=tenant.pk).values_list("queued", flat=True)
+    assert set(counters) == {there}
+    return there
+
+
+def test_a_retry_and_a_submission_below_it_never_block_each_other(
+    lasting: Tenant, counted: Callable[[], None]
+) -> None:
+    at: dict[str, Any] = {}
+
+    def prepare(_number: int) -> None:
+        parent = submitted(lasting)
+        at["parent"] = parent.pk
+        at["child"] = submitted(lasting, depends_on=(parent.pk,)).pk
+        failed(parent)
+        counted()
+
+    def again(_number: int) -> Any:
+        return retry(at["parent"], by="user:bob").status
+
+    def below(_number: int) -> Any:
+        return submitted(lasting, depends_on=(at["child"],), on_parent_failure="run").status
+
+    lines = 0
+    for retried, added in race(FEWER, prepare, again, below):
+        assert (retried, added in ("queued", "blocked")) == ("queued", True)
+        lines += 1 + (added == "queued")
+    assert in_line(lasting) == lines
+
+
+def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(
+    lasting: Tenant, counted: Callable[[], None]
+) -> None:
     at: dict[str, Any] = {}
     done = Outcome(RunStatus.COMPLETED)
 
     def prepare(_number: int) -> None:
         one, two = submitted(lasting), submitted(lasting)
         at["ends"] = [(task.pk, running(task).epoch) for task in (one, two)]
-        with transaction.atomic():
-            recount_backlog([(lasting.pk, ""), (lasting.pk, "normal")])
+        counted()
         submitted(lasting, depends_on=(one.pk,))
         submitted(lasting, depends_on=(one.pk, two.pk))
         submitted(lasting, depends_on=(two.pk,))
@@ -202,5 +278,4 @@ def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(las
 
     for one, two, cancelled in race(FEWER, prepare, end(0), end(1), many):
         assert (one, two, cancelled) == ("completed", "completed", 2)
-    counters = Backlog.objects.filter(tenant_id=lasting.pk).values_list("queued", flat=True)
-    assert set(counters) == {Ready.objects.filter(tenant_id=lasting.pk).count()} == {3 * FEWER}
+    assert in_line(lasting) == 3 * FEWER
