@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from audit.models import AuditEntry
-from tasks.models import Event, Inflight
+from tasks.models import Event, Inflight, Task
 from tasks.outcomes import Outcome
 from tasks.services.cancel import cancel
+from tasks.services.consume import consume
 from tasks.services.finish import finish
+from tasks.services.retry import retry
 from tasks.states import RunStatus
-from tests.tasks.api.work import ended, failed, running, submitted
+from tests.tasks.api.work import caller, ended, failed, running, submitted
 from tests.tenants.callers import World
 
 TASKS = "/api/v1/tenants/acme/tasks"
@@ -59,6 +61,18 @@ def test_only_the_submitter_consumes_an_end_and_only_once(acme: World) -> None:
     task.refresh_from_db()
     assert task.consumed_at == first
     assert acme.user("alice").get(path).json()["consumed"] is True
+
+
+def test_a_new_life_is_not_consumed_by_who_has_read_the_one_before(acme: World) -> None:
+    mia = acme.user("mia")
+    task = failed(submitted(acme.acme, by="user:mia"))
+    assert mia.get(f"{TASKS}/{task.pk}").json()["consumed"] is True
+    assert retry(task.pk, by="user:mia").consumed_at is None
+    read = failed(task)
+    failed(retry(task.pk, by="user:mia"))
+    # What was read a moment before the retry comes to be noted after it.
+    consume(caller("user:mia"), read)
+    assert Task.objects.get(pk=task.pk).consumed_at is None
 
 
 def test_where_a_run_was_executed_is_for_operators_only(acme: World) -> None:
