@@ -159,6 +159,25 @@ def test_a_retry_of_what_waits_in_vain_names_the_parent_to_retry(tenant: Tenant)
         retry(ended(submitted(tenant)).pk, by="user:bob")
 
 
+def test_a_queue_timeout_is_over_once_a_task_has_started(tenant: Tenant) -> None:
+    task = ended(submitted(tenant, queue_timeout=500), RunStatus.LOST)
+    Later.objects.filter(task_id=task.pk).update(due_at=timezone.now() - timedelta(seconds=1))
+    assert not due(task.pk, "queue_timeout")
+    task.refresh_from_db()
+    assert (task.status, task.losses) == ("queued", 1)
+
+
+def test_what_is_for_later_does_not_come_early_and_its_queue_timeout_counts_from_then(
+    tenant: Tenant,
+) -> None:
+    start = timezone.now() + timedelta(hours=1)
+    task = submitted(tenant, scheduled_for=start, queue_timeout=100)
+    assert task.deadline_at == start + timedelta(seconds=100)
+    assert not due(task.pk, "start")
+    task.refresh_from_db()
+    assert task.status == "scheduled"
+
+
 def test_a_queue_timeout_counts_anew_in_a_new_life(tenant: Tenant) -> None:
     task = failed(submitted(tenant, queue_timeout=500))
     retry(task.pk, by="user:bob")
