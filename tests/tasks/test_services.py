@@ -153,6 +153,7 @@ def test_a_published_task_that_is_cancelled_cannot_be_claimed(tenant: Tenant) ->
     assert cancel(task.pk, by="user:bob").changed
     assert claim(task.pk, row.epoch, TOKEN, queue="normal", **WHO) is None
     assert fresh(task).started_at is None
+    assert not Inflight.objects.filter(pk=task.pk).exists()
 
 
 def test_only_the_first_cancel_of_a_running_task_changes_anything(tenant: Tenant) -> None:
