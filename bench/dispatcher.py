@@ -138,6 +138,9 @@ def held_open(url: str, seconds: float) -> Iterator[None]:
 
     def hold() -> None:
         with psycopg.connect(url) as connection:
+            # Ours ends such sessions after half a minute; a dump, or another server, would not.
+            connection.execute("SET SESSION idle_in_transaction_session_timeout = 0")
+            connection.commit()
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("SELECT pg_current_xact_id()")
             over.wait(seconds)

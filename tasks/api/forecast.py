@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
+from django.db.models import Q
 
 from rest.times import rfc3339
 from tasks.clock import database_now
-from tasks.models import Inflight
-from tasks.selectors.ability import newest_version, no_worker_detail
+from tasks.models import Inflight, Pause
+from tasks.selectors.ability import LIVE, newest_version, no_worker_detail
 from tasks.selectors.waiting import LEADER_SILENCE_SECONDS, MAX_POSITION, line_detail
+from tasks.services.keys import active_with, slots_of
 from tasks.services.submit import Verdict
+from tasks.states import Status
 from tasks.submission import Submission
 from tenants.models import Tenant
 from tenants.selectors import limits_for
+
+SAMPLE = 50
+"""Ended tasks that an estimate goes by."""
+
+UNKNOWN_SECONDS = 1.0
+"""What a task of a type is taken to last that the tenant has not run yet."""
 
 LINE = f"""
 SELECT (SELECT count(*) FROM (
@@ -26,12 +36,24 @@ SELECT (SELECT count(*) FROM (
                 WHERE renewed_at > now() - make_interval(secs => %(silence)s))
 """  # noqa: S608 - our own text
 
+# What the tenant's last tasks of the type took, and how many tasks its lane runs now. Where it runs
+# none, as many are assumed as the pool has slots for.
+PACE = f"""
+SELECT (SELECT avg(extract(epoch FROM finished_at - started_at)) FROM (
+          SELECT started_at, finished_at FROM task
+           WHERE tenant_id = %(tenant)s AND type = %(type)s AND status = 'completed'
+           ORDER BY ordinal DESC LIMIT {SAMPLE}) last),
+       (SELECT count(*) FROM inflight WHERE tenant_id = %(tenant)s AND queue = %(queue)s),
+       (SELECT sum(slots) FROM worker w WHERE {LIVE} AND w.queue = %(queue)s)
+"""  # noqa: S608 - our own text
+
 
 def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[str, Any]:
     """Return ``{"accepted", "would", "waiting_for", "position", "estimated_start"}``.
 
-    ``estimated_start`` is the time asked for, or now when nothing is in the way, else null: how long
-    the tasks before it will take is not known.
+    ``estimated_start`` is the time asked for, now when nothing is in the way, or about when those
+    before it in its lane have been through, at the pace of the tenant's last tasks of the type. It is
+    null where nobody knows: while the lane is paused, has no worker, or waits for other tasks.
     """
     now = database_now()
     if verdict.waiting_for is not None:
@@ -55,18 +77,25 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
             },
         )
         position, newest, has_leader = cursor.fetchone() or (0, None, False)
+    paused = _paused(tenant, verdict.queue, submission.type)
+    if paused:
+        return _told("wait", "paused", paused, position, None)
     if (newest or 0) < verdict.type_version:
         detail = no_worker_detail(verdict.queue, submission.type, verdict.type_version, newest)
         return _told("wait", "no_worker", detail, position, None)
     if not has_leader:
         detail = "No dispatcher is running at the moment."
         return _told("wait", "dispatch", detail, position, None)
+    holder, before = _key_taken(tenant, submission)
+    if holder:
+        return _told("wait", "key", holder, before, None)
     full = _full(tenant, verdict.queue)
-    if full:
-        return _told("wait", "quota", full, position, None)
-    if position:
+    if full or position:
+        start = rfc3339(now + _until(tenant, submission.type, verdict.queue, position))
+        if full:
+            return _told("wait", "quota", full, position, start)
         detail = line_detail(position, tenant.slug, verdict.queue)
-        return _told("wait", "dispatch", detail, position, None)
+        return _told("wait", "dispatch", detail, position, start)
     return {
         "accepted": True,
         "would": "start",
@@ -74,6 +103,43 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
         "position": 0,
         "estimated_start": rfc3339(now),
     }
+
+
+def _until(tenant: Tenant, type_name: str, queue: str, position: int) -> timedelta:
+    """Return in about how long a task would start that has ``position`` others before it."""
+    with connection.cursor() as cursor:
+        cursor.execute(PACE, {"tenant": tenant.pk, "type": type_name, "queue": queue})
+        took, running, slots = cursor.fetchone() or (None, 0, None)
+    seconds = UNKNOWN_SECONDS if took is None else float(took)
+    return timedelta(seconds=(position + 1) * seconds / max(1, running or slots or 1))
+
+
+def _paused(tenant: Tenant, queue: str, type_name: str) -> str:
+    """Return the sentence about what an operator has paused, or ""."""
+    found = Pause.objects.filter(Q(subject="queue", name=queue) | Q(subject="type", name=type_name))
+    pause = found.order_by("subject").first()
+    if pause is not None:
+        what = "queue" if pause.subject == "queue" else "task type"
+        return f"The {what} {pause.name} is paused by an operator."
+    return f"The tenant {tenant.slug} is paused by an operator." if tenant.paused else ""
+
+
+def _key_taken(tenant: Tenant, submission: Submission) -> tuple[str, int]:
+    """Return the sentence about who has the key, or "", and how many wait for it already.
+
+    What only waits would be replaced; what runs keeps the key until it has ended.
+    """
+    if submission.key is None:
+        return "", 0
+    active = active_with(tenant.pk, submission.key)
+    if submission.key_policy == "replace":
+        active = [task for task in active if task.status == Status.RUNNING]
+    allowed = slots_of(tenant.pk)
+    if len(active) < allowed:
+        return "", 0
+    if not active:
+        return "No task of this tenant may run with a key: `running_per_key` is 0.", 0
+    return f"Task {active[0].pk} has the key {submission.key}.", len(active) - allowed
 
 
 def _full(tenant: Tenant, queue: str) -> str:

@@ -24,7 +24,8 @@ SELECT q.name,
        (SELECT count(*) FROM inflight WHERE queue = q.name AND state = 'running'),
        (SELECT min(t.queued_at) FROM task t
          WHERE t.id IN (SELECT r.task_id FROM ready r WHERE r.queue = q.name
-                         ORDER BY r.ordinal LIMIT 1))
+                         ORDER BY r.ordinal LIMIT 1)),
+       EXISTS (SELECT 1 FROM pause WHERE subject = 'queue' AND name = q.name)
   FROM unnest(%s::text[]) AS q(name)
 """
 
@@ -48,6 +49,7 @@ class QueueState(NamedTuple):
     dispatched: int
     running: int
     oldest: datetime | None
+    paused: bool
 
 
 class PoolState(NamedTuple):
@@ -81,6 +83,7 @@ def queue_json(state: QueueState, now: datetime) -> dict[str, Any]:
         "dispatched": state.dispatched,
         "running": state.running,
         "oldest_wait": waited,
+        "paused": state.paused,
     }
 
 

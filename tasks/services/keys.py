@@ -45,7 +45,7 @@ def active_with(tenant_id: int, key: str) -> list[Task]:
     After :func:`take_key` it is a statement of its own, so it sees what the former taker committed.
     """
     active = Task.objects.filter(tenant_id=tenant_id, key=key, finished_at__isnull=True)
-    return list(active.only("pk", "ordinal", "cancel_requested_at").order_by("ordinal"))
+    return list(active.only("pk", "ordinal", "status", "cancel_requested_at").order_by("ordinal"))
 
 
 def check_key(tenant_id: int, key: str | None, policy: str) -> None:
@@ -57,7 +57,7 @@ def check_key(tenant_id: int, key: str | None, policy: str) -> None:
     if key is None or policy != "reject":
         return
     active = active_with(tenant_id, key)
-    if active and len(active) >= _slots(tenant_id):
+    if active and len(active) >= slots_of(tenant_id):
         raise KeyConflict(key, str(active[0].pk))
 
 
@@ -70,7 +70,8 @@ def hold_key(task_id: uuid.UUID, tenant_id: int, key: str) -> bool:
     return bool(KeyHolder.objects.filter(pk=task_id).exists())
 
 
-def _slots(tenant_id: int) -> int:
+def slots_of(tenant_id: int) -> int:
+    """Return how many tasks of a tenant may have one key at once."""
     allowed = Limit.objects.filter(tenant_id=tenant_id, queue="").values_list(
         "running_per_key", flat=True
     )
