@@ -91,11 +91,11 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
         return _told("wait", "key", holder, before, None)
     full = _full(tenant, verdict.queue)
     if full or position:
-        start = rfc3339(now + _until(tenant, submission.type, verdict.queue, position))
+        about = rfc3339(now + _until(tenant, submission.type, verdict.queue, position))
         if full:
-            return _told("wait", "quota", full, position, start)
+            return _told("wait", "quota", full, position, about)
         detail = line_detail(position, tenant.slug, verdict.queue)
-        return _told("wait", "dispatch", detail, position, start)
+        return _told("wait", "dispatch", detail, position, about)
     return {
         "accepted": True,
         "would": "start",
