@@ -105,7 +105,7 @@ def _install(scratch: Path) -> None:
             environment,
             "pip could not install the locked uv",
         )
-    environment = _indexes(environment) | environment
+    environment = index_settings(environment) | environment
     count = len(re.findall(r"^[a-z0-9][^ ]*==", lock, re.MULTILINE))
     _say(f"installing {count} locked packages")
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON)]
@@ -173,7 +173,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     return environment
 
 
-def _indexes(environment: dict[str, str]) -> dict[str, str]:
+def index_settings(environment: dict[str, str]) -> dict[str, str]:
     """Return pip's index settings in uv's variables."""
     try:
         listed = subprocess.run(

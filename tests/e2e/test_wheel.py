@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.install import index_settings
 from tests.e2e.platforms import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +49,16 @@ def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*argv: str, code: int = 0) -> str:
-    """Run a program away from the checkout and its paths; return what it printed."""
+    """Run a program away from the checkout and its paths; return what it printed.
+
+    uv gets pip's indexes and certificates, as `make install` gives them.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "VIRTUAL_ENV") and not name.startswith("SWITCHYARD_")
     }
+    environment = index_settings(environment) | environment
     done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
