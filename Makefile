@@ -10,6 +10,8 @@ BIN := .venv/bin
 # The type checker imports Django's settings, which want addresses; nothing is connected to.
 FOR_TYPES := DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1 \
              SWITCHYARD_SECRET_KEY=only-for-the-type-checker-0000000000000
+# What of bench/ is a benchmark; the other modules are their servers and peers.
+BENCHMARKS := worker_pool submit lists dispatcher
 # More arguments for `up` and `test`: make up ARGS="--port 9000", make test ARGS="-k cancel"
 ARGS ?=
 
@@ -58,7 +60,7 @@ isolation-table: install ## measure docs/isolation.md anew; needs root and Linux
 	exec $(BIN)/python -m tests.security.table
 
 bench: install ## run the benchmarks
-	set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)"; done
+	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "bench.$$name"; done
 
 clean: ## remove the environment and all caches; the state folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build test-results

@@ -6,13 +6,10 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,7 +17,7 @@ import redis
 
 from ops.supervision.processes import children
 from tests.conftest import Eventually
-from tests.e2e.platforms import Platform, start_platform
+from tests.e2e.platforms import Platform, temporary_platform
 from tests.e2e.work import Json, Work
 from tests.processes import lives
 
@@ -30,13 +27,8 @@ QUEUES = ("critical", "normal", "batch")
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
     """A platform of its own: what happens to it here is nobody else's business."""
-    folder = Path(tempfile.mkdtemp(prefix="switchyard-chaos-"))
-    running = start_platform(folder / "state")
-    try:
+    with temporary_platform("chaos") as running:
         yield running
-    finally:
-        running.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def submit_through_outages(work: Work, key: str, **body: object) -> Json:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,13 +186,25 @@ def start_platform(state: Path, **settings: str) -> Platform:
     return platform
 
 
+@contextmanager
+def temporary_platform(name: str, **settings: str) -> Iterator[Platform]:
+    """Start a platform in a temporary folder named after ``name``; stop it and remove the folder.
+
+    ``settings`` are those of :func:`start_platform`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"switchyard-{name}-"))
+    try:
+        running = start_platform(folder / "state", **settings)
+        try:
+            yield running
+        finally:
+            running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """A running platform that all tests of this session share; tests make tenants of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="switchyard-e2e-"))
-    try:
-        running = start_platform(folder / "state")
+    with temporary_platform("e2e") as running:
         yield running
-        running.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from celery import Celery
 
 from tests.conftest import Eventually
 from tests.e2e import rabbitmq
-from tests.e2e.platforms import POOLS, ROOT, Platform, start_platform
+from tests.e2e.platforms import POOLS, ROOT, Platform, temporary_platform
 from tests.e2e.rabbitmq import RabbitMQ
 from tests.e2e.work import Json, Work
 
@@ -71,19 +69,14 @@ def broker() -> Iterator[RabbitMQ]:
 @pytest.fixture(scope="module")
 def platform(broker: RabbitMQ) -> Iterator[Platform]:
     """A platform that was told only the broker's URL of what `up` would embed."""
-    folder = Path(tempfile.mkdtemp(prefix="switchyard-rabbitmq-"))
-    try:
-        running = start_platform(
-            folder / "state",
-            BROKER_URL=broker.url,
-            SWITCHYARD_DISPATCH_TIMEOUT=str(DISPATCH_TIMEOUT),
-            # So many that two worker processes share the critical queue.
-            SWITCHYARD_POOLS="critical=10,normal=2,batch=2",
-        )
+    with temporary_platform(
+        "rabbitmq",
+        BROKER_URL=broker.url,
+        SWITCHYARD_DISPATCH_TIMEOUT=str(DISPATCH_TIMEOUT),
+        # So many that two worker processes share the critical queue.
+        SWITCHYARD_POOLS="critical=10,normal=2,batch=2",
+    ) as running:
         yield running
-        running.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def ran_once(work: Work, task: Json, *, seconds: float = 60) -> None:

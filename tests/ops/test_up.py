@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +20,7 @@ import redis
 
 from ops.up.session import answers_at
 from tests.conftest import Eventually
-from tests.e2e.platforms import ROOT, Platform, command_line, start_platform
+from tests.e2e.platforms import ROOT, Platform, command_line, temporary_platform
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,13 +29,8 @@ pytestmark = pytest.mark.timeout(400)
 def mine() -> Iterator[Platform]:
     """A platform of this module's own, because these tests stop and kill it."""
     # Only its owner may enter it, as with every temporary clone: root's accounts must get in.
-    folder = Path(tempfile.mkdtemp(prefix="switchyard-up-"))
-    try:
-        running = start_platform(folder / "state")
+    with temporary_platform("up") as running:
         yield running
-        running.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def alive(pids: list[int]) -> list[str]:
