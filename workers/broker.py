@@ -1,13 +1,13 @@
-"""kombu's Redis transport with its four ways to lose a worker or a message closed.
+"""kombu's Redis transport with two ways to lose a worker or a message closed.
 
-1. Redis refuses connections while a message is unacknowledged: kombu 5.7.0 asks a channel that has
-   lost its connection for the host name, gets an AttributeError, which is no connection error, and
-   the worker stops consuming for ever (measured; `GuardedChannel._connparams`).
-2. An item on the queue that is no message, such as text that is not JSON, ends the worker, since
+1. An item on the queue that is no message, such as text that is not JSON, ends the worker, since
    the transport parses it in the event loop (`GuardedChannel._brpop_read`).
-3. Redis forgets everything (FLUSHALL, a restart without a snapshot): a publisher that declared its
+2. Redis forgets everything (FLUSHALL, a restart without a snapshot): a publisher that declared its
    queue before then publishes into nothing, without an error (`GuardedChannel.get_table`).
-4. Redis goes away before an acknowledgement: the worker believes its slots taken (`GuardedQoS`).
+
+Two more are closed by the setting `ack_emulation` (`celery_settings.transport_options`). With books of
+unacknowledged messages in Redis, a worker that loses Redis while it has one asks a closed channel for
+its host name and stops consuming for ever (kombu 5.7.0), or believes its slots taken for ever.
 
 `install` makes every redis://, rediss:// and redis+socket:// connection of this process use it, and
 every connection to RabbitMQ its bounded transport (`workers.rabbitmq`).
@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty
 from typing import Any, cast
 
@@ -27,7 +25,6 @@ from kombu import transport
 from kombu.transport import redis as redis_transport
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 __all__ = ("GuardedChannel", "GuardedTransport", "dropped", "install", "raw_message")
 
@@ -88,48 +85,8 @@ def raw_message(item: bytes | str) -> dict[str, Any]:
     return message
 
 
-class GuardedQoS(redis_transport.QoS):
-    """The books of unacknowledged messages, kept straight when Redis cannot be told.
-
-    A message whose acknowledgement failed otherwise counts against the prefetch limit for ever.
-    With as many of them as slots the worker asks for nothing more, so it never notices that the
-    connection is gone: connected, idle and deaf (measured with one slot).
-    """
-
-    def ack(self, delivery_tag: str) -> None:
-        """Acknowledge; when Redis is gone, give the credit back and say so."""
-        with self._credit(delivery_tag):
-            cast(Any, super()).ack(delivery_tag)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Reject; when Redis is gone, give the credit back and say so."""
-        with self._credit(delivery_tag):
-            cast(Any, super()).reject(delivery_tag, requeue=requeue)
-
-    @contextmanager
-    def _credit(self, delivery_tag: str) -> Iterator[None]:
-        books = cast(Any, self)
-        try:
-            yield
-        except books.channel.connection_errors:
-            books._quick_ack(delivery_tag)
-            raise
-
-
 class GuardedChannel(redis_transport.Channel):
     """A channel that survives a vanished broker, garbage on its queues and a broker that forgot all."""
-
-    QoS = GuardedQoS
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Say "connection lost" in the words that every caller handles.
-
-        The unacknowledged messages of a closed channel are given back through a new connection, but
-        a closed channel no longer knows where to. They are lost: the dispatcher publishes again.
-        """
-        if self.connection is None or self.connection.client is None:
-            raise RedisConnectionError("The channel was closed when the broker's connection was lost.")
-        return cast(dict[str, Any], cast(Any, super())._connparams(asynchronous=asynchronous))
 
     def _brpop_read(self, **options: Any) -> bool:
         """Read the reply to BRPOP and deliver it if it is a message; as in the original, else.

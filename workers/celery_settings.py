@@ -162,9 +162,10 @@ def transport_options(broker_url: str) -> dict[str, Any]:
             "retry_on_timeout": False,
             # Seconds between checks of the long-lived connection; a half-open one is dropped then.
             "health_check_interval": 10,
-            # With early acknowledgement a message is unacknowledged for milliseconds. Long, because
-            # a restored doorbell is an old one, and every user of the database must agree.
-            "visibility_timeout": 3600,
+            # Unacknowledged messages stay in the worker's memory. In Redis, where another worker
+            # would find them after an hour, they cost four commands for each run, for a doorbell
+            # that is rung again within seconds if nobody claims it.
+            "ack_emulation": False,
         }
         if scheme != "redis+socket":  # a Unix socket knows neither
             options["socket_connect_timeout"] = BROKER_TIMEOUT

@@ -117,6 +117,10 @@ def test_redis_is_given_two_seconds_and_no_second_try(url: str) -> None:
     assert options["retry_on_timeout"] is False
 
 
+def test_redis_keeps_no_books_of_messages_that_a_worker_has_taken() -> None:
+    assert transport_options(REDIS)["ack_emulation"] is False
+
+
 def test_a_unix_socket_gets_no_option_of_tcp() -> None:
     options = transport_options("redis+socket:///run/valkey.sock")
     assert options["socket_timeout"] == 2.0
@@ -175,9 +179,7 @@ def test_nothing_is_reserved_beyond_the_free_slots(
         publisher.send_task("pool.work", [number, 1.5], queue="normal")
     until(lambda: len(worker.numbers("start")) == 2, 5, "both slots are busy")
     assert own_valkey.client.llen("normal") == 4
-    # A child may write its first line before the worker has sent the acknowledgement of its message.
-    until(lambda: own_valkey.client.hlen("unacked") == 0, 1, "nothing is unacknowledged")
-    assert own_valkey.client.llen("normal") == 4
+    assert not own_valkey.client.exists("unacked", "unacked_index"), "messages are noted in Redis"
 
 
 def test_no_result_is_stored(own_valkey: Valkey, pool_worker: StartWorker, publisher: Celery) -> None:
