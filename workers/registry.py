@@ -38,9 +38,8 @@ class Handlers:
     problems: tuple[str, ...]
 
 
-def load(test_types: bool = False, modules: Iterable[str] = ()) -> Handlers:
-    """Import all handlers and check what they declare; never raises for a bad package."""
-    problems: list[str] = []
+def handler_modules(test_types: bool = False, modules: Iterable[str] = ()) -> dict[str, str]:
+    """Return the modules that handlers come from, each with where that is said; imports none of them."""
     wanted: dict[str, str] = dict.fromkeys(BUILT_IN, "built in")
     if test_types:
         wanted[FOR_TESTS] = "built in"
@@ -48,6 +47,13 @@ def load(test_types: bool = False, modules: Iterable[str] = ()) -> Handlers:
         wanted.setdefault(point.value.partition(":")[0], f"package {point.name}")
     for module in modules:
         wanted.setdefault(module, "set by the operator")
+    return wanted
+
+
+def load(test_types: bool = False, modules: Iterable[str] = ()) -> Handlers:
+    """Import all handlers and check what they declare; never raises for a bad package."""
+    problems: list[str] = []
+    wanted = handler_modules(test_types, modules)
     for module, origin in wanted.items():
         before = dict(declared)
         try:

@@ -1,7 +1,8 @@
 """Starts a sandboxed process and holds everything the supervisor needs to guard it.
 
-The child is exec'd, never a bare fork: it has none of our memory. It inherits eight descriptors that
-`inside.launcher` lists, and an environment without secrets.
+The child has none of our memory: it is exec'd, or, below level `full`, forked by a clean server that is
+(`handler_server`). It has eight descriptors that `inside.launcher` lists, and an environment without
+secrets.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 # Imported so that its byte code is on disk: the sandbox may not write any, and compiling it there
@@ -25,6 +27,7 @@ from typing import Any
 import switchyard.runtime  # noqa: F401
 from workers.sandbox import paths, tree
 from workers.sandbox.egress import PORT, Egress
+from workers.sandbox.handler_server import ENDED, FOLDER, RESET, server_for
 from workers.sandbox.inside import launcher
 from workers.sandbox.launch import Exit, Launch, Level, SandboxError
 from workers.sandbox.workspace import HOME, TEMPORARY, WORK
@@ -33,7 +36,6 @@ BOOT = (
     "import sys; sys.path.insert(0, sys.argv.pop()); "
     "from inside.launcher import main; del sys.path[0]; main()"
 )
-FOLDER = str(Path(__file__).parent)
 PIPE_BYTES = 1024 * 1024
 HIGH = 32
 """Descriptors to hand down are first moved up here, so that none is overwritten by another."""
@@ -41,10 +43,12 @@ CPU_MARGIN_SECONDS = 1
 """One process may use this much more than the whole run, so that the sum is what ends a run."""
 OF_THE_SANDBOX = 2
 """Processes that level `full` itself consists of: the launcher and the reaper."""
-ENDED = {signal.SIGTERM}
-RESET = [signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
-_alive: set[int] = set()
+Maker = Callable[[dict[int, int], socket.socket], int | None]
+"""Starts a process with descriptors by their numbers there, and returns its pid."""
+
+_children: set[int] = set()
+"""Sandboxed processes that are our own children and not buried yet."""
 
 
 class Sandboxed:
@@ -52,6 +56,9 @@ class Sandboxed:
 
     `stdout`, `stderr` and `messages` are read (end of file: nobody in the tree holds them any
     more); `control` takes orders for a handler. `pidfd` becomes readable when the process has ended.
+
+    `guarded` says that somebody inside guards the handler (`inside.reaper`): pid 1 at level `full`, or
+    the keeper of a handler that a server has forked (`served`), which is no child of ours.
     """
 
     def __init__(
@@ -62,7 +69,9 @@ class Sandboxed:
         status: socket.socket,
         egress: Egress | None,
     ) -> None:
-        self.level = launch.level
+        self.served = pid not in _children
+        self.guarded = self.served or launch.level is Level.FULL
+        self._own_processes = 1 if self.served else OF_THE_SANDBOX
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.stdout = ours["stdout"]
@@ -96,7 +105,7 @@ class Sandboxed:
         """SIGTERM to the handler and what it started in its own process group, as Ctrl-C would."""
         if self._exit is not None:
             return
-        if self.level is Level.FULL:
+        if self.guarded:
             self._order(b"T")
             return
         with contextlib.suppress(ProcessLookupError):
@@ -107,18 +116,18 @@ class Sandboxed:
 
     def kill(self) -> list[int]:
         """End the whole tree with SIGKILL; returns pids that outlived even that (normally none)."""
-        if self.level is Level.FULL:
+        if self.guarded:
             self._order(b"K")
             if self._ended(2.0):
                 return []
-        return tree.kill_tree(self.pid, self._spared | (_alive - {self.pid}))
+        return tree.kill_tree(self.pid, self._spared | (_children - {self.pid}))
 
     def usage(self) -> tree.Usage:
-        """What the tree uses now, orphans included; two processes of `full` itself do not count."""
-        if self.level is Level.FULL:
+        """What the tree uses now, orphans included; the processes of the sandbox itself do not count."""
+        if self.guarded:
             used = tree.tree_usage([self.pid])
-            return replace(used, processes=max(0, used.processes - OF_THE_SANDBOX))
-        others = self._spared | (_alive - {self.pid})
+            return replace(used, processes=max(0, used.processes - self._own_processes))
+        others = self._spared | (_children - {self.pid})
         return tree.tree_usage(pid for pid in tree.children(os.getpid()) if pid not in others)
 
     def wait(self, timeout: float | None = None) -> Exit:
@@ -129,14 +138,7 @@ class Sandboxed:
         if self._exit is None:
             if not self._ended(timeout):
                 raise TimeoutError(f"The process {self.pid} still runs after {timeout} seconds.")
-            if self.level is not Level.FULL:
-                tree.kill_tree(self.pid, self._spared | (_alive - {self.pid}))
-            _, status, used = os.wait4(self.pid, 0)
-            _alive.discard(self.pid)
-            cpu = used.ru_utime + used.ru_stime
-            # The kernel counts what we had before the exec as the child's: below that, who knows.
-            rss = 0 if used.ru_maxrss <= self._own_rss else used.ru_maxrss * 1024
-            self._exit = self._describe(status, cpu, rss)
+            self._exit = self._describe(0, 0.0, 0) if self.served else self._bury()
         return self._exit
 
     def close(self) -> None:
@@ -158,6 +160,16 @@ class Sandboxed:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+    def _bury(self) -> Exit:
+        if not self.guarded:
+            tree.kill_tree(self.pid, self._spared | (_children - {self.pid}))
+        _, status, used = os.wait4(self.pid, 0)
+        _children.discard(self.pid)
+        cpu = used.ru_utime + used.ru_stime
+        # The kernel counts what we had before the exec as the child's: below that, who knows.
+        rss = 0 if used.ru_maxrss <= self._own_rss else used.ru_maxrss * 1024
+        return self._describe(status, cpu, rss)
 
     def _write(self, line: bytes) -> bytes:
         """Write without waiting; what is left, or nothing when nobody reads any more."""
@@ -195,7 +207,7 @@ class Sandboxed:
             status, cpu, rss = int(inner), float(seconds), int(kilobytes) * 1024
             break
         else:
-            if self.level is Level.FULL:  # the reaper was killed before it could report
+            if self.guarded:  # the reaper was killed before it could report
                 return Exit(None, "SIGKILL", cpu, rss, "signalled")
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
@@ -216,6 +228,18 @@ def spawn(launch: Launch) -> Sandboxed:
     The calling thread must outlive the sandbox: the kernel kills the process when it ends.
     Raises SandboxError when not even the interpreter can be started.
     """
+    server = server_for(launch)
+    sandboxed = None if server is None else _start(launch, server.ask)
+    # With new pipes: a server that answers too late must find nothing to begin with.
+    sandboxed = sandboxed or _start(launch, partial(_execute, launch))
+    assert sandboxed is not None  # noqa: S101 - what cannot be executed raises
+    return sandboxed
+
+
+def _start(
+    launch: Launch, make: Callable[[dict[int, int], socket.socket], int | None]
+) -> Sandboxed | None:
+    """Have `make` start a process with descriptors by their numbers there, and send it the plan."""
     plan = _plan(launch)
     ours, theirs = _pipes()
     status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -225,8 +249,35 @@ def spawn(launch: Launch) -> Sandboxed:
     if plan["egress"]:
         egress = Egress(launch.egress_allow)
         theirs[launcher.EGRESS] = _high(egress.channel_for_sandbox())
-    os.write(ours["plan"], marshal.dumps(plan))
-    os.close(ours.pop("plan"))
+    pid = None
+    try:
+        pid = make(theirs, status)
+    finally:
+        for descriptor in theirs.values():
+            os.close(descriptor)
+        if pid is None:
+            for descriptor in ours.values():
+                os.close(descriptor)
+            status.close()
+    if pid is None:
+        return None
+    if egress is not None:
+        egress.start()
+    written = ours.pop("plan")
+    # Made before the plan is sent: a keeper waits for it, so its pid is not somebody else's yet.
+    sandboxed = Sandboxed(launch, pid, ours, status, egress)
+    os.write(written, marshal.dumps(plan))
+    os.close(written)
+    if launch.job is not None:
+        workspace = str(launch.workspace / WORK)
+        sandboxed.send_job(
+            {**launch.job, "workspace": workspace, "egress_allow": list(launch.egress_allow)}
+        )
+    return sandboxed
+
+
+def _execute(launch: Launch, theirs: dict[int, int], _status: socket.socket) -> int:
+    """Exec the launcher, with these descriptors by their numbers there; return its pid."""
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, theirs[each], each) for each in sorted(theirs)]
     executable = str(paths.interpreter()[0])
     arguments = [executable, "-I", "-S", "-X", "utf8", "-c", BOOT, FOLDER]
@@ -240,23 +291,9 @@ def spawn(launch: Launch) -> Sandboxed:
             setsigdef=RESET,
         )
     except OSError as error:
-        for descriptor in ours.values():
-            os.close(descriptor)
-        status.close()
         raise SandboxError(f"{executable} cannot be started: {error.strerror}.") from error
-    finally:
-        for descriptor in theirs.values():
-            os.close(descriptor)
-    _alive.add(pid)
-    if egress is not None:
-        egress.start()
-    sandboxed = Sandboxed(launch, pid, ours, status, egress)
-    if launch.job is not None:
-        workspace = str(launch.workspace / WORK)
-        sandboxed.send_job(
-            {**launch.job, "workspace": workspace, "egress_allow": list(launch.egress_allow)}
-        )
-    return sandboxed
+    _children.add(pid)
+    return pid
 
 
 def _plan(launch: Launch) -> dict[str, Any]:
@@ -282,6 +319,7 @@ def _plan(launch: Launch) -> dict[str, Any]:
         "egress": PORT if full and launch.network else 0,
         "limits": _rlimits(launch),
         "env": dict(launch.env),
+        "environment": _environment(launch),
         "cwd": os.path.join(workspace, WORK, launch.cwd or "."),
         "argv": list(launch.argv) if launch.argv else None,
         "roots": [str(paths.ROOT), str(paths.HANDLER_API.parent)],

@@ -22,10 +22,14 @@ from typing import Any
 
 import structlog
 from celery import signals
+from django.conf import settings
 
 from tasks import announce, fault_points
+from workers.registry import handler_modules
+from workers.sandbox import Level
+from workers.sandbox.handler_server import keep_servers_running, start_servers
 from workers.supervisor.guard import guard
-from workers.supervisor.place import Place, workspace_root
+from workers.supervisor.place import Place, isolation_level, workspace_root
 
 __all__ = ["supervise"]
 
@@ -37,6 +41,11 @@ def warm_up(**_signal: Any) -> None:
     """Do once in the worker's main process what each child would do again for its run."""
     announce.warm_up()
     workspace_root()
+    if isolation_level() is not Level.FULL:
+        start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))
+        signals.worker_before_create_process.connect(
+            lambda **_signal: keep_servers_running(), weak=False, dispatch_uid=f"{__name__}.servers"
+        )
 
 
 def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:

@@ -100,3 +100,17 @@ def leave(run: RunContext, _params: dict[str, Any]) -> None:
 def command(_run: RunContext, params: dict[str, Any]) -> Command:
     """Become a program."""
     return Command(**params)
+
+
+SEEN: list[str] = []
+
+
+@handler("hostile.remember", params=ANY)
+def remember(_run: RunContext, _params: dict[str, Any]) -> dict[str, Any]:
+    """Tell what earlier runs have left in this module's memory, and what this one holds."""
+    import random
+
+    before = list(SEEN)
+    SEEN.append("somebody was here")
+    descriptors = sorted(int(each) for each in os.listdir("/proc/self/fd"))
+    return {"seen": before, "random": random.random(), "descriptors": descriptors[:-1]}

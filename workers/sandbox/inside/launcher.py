@@ -39,7 +39,15 @@ def main() -> NoReturn:
     try:
         with open(PLAN, "rb") as file:
             plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our supervisor
-        _import_ours(plan)
+        import_ours(plan)
+    except Exception as error:
+        refuse(str(error) or type(error).__name__)
+    shut_in(plan)
+
+
+def shut_in(plan: dict[str, Any]) -> NoReturn:
+    """Build the walls around this process and become the handler."""
+    try:
         if plan["level"] == "full":
             _full(plan)
         else:
@@ -52,7 +60,7 @@ def main() -> NoReturn:
     _go(plan)
 
 
-def _import_ours(plan: dict[str, Any]) -> None:
+def import_ours(plan: dict[str, Any]) -> None:
     """Load our own packages while the folders they stand in can still be listed.
 
     Afterwards they find their own parts by themselves, and nothing beside them can be imported.
@@ -138,6 +146,7 @@ def _full(plan: dict[str, Any]) -> None:
     kernel.drop_all_capabilities()
     handler = os.fork()
     if handler:
+        os.setsid()
         reaper.serve(handler, STATUS)
     os.setsid()
     kernel.die_with_parent(1)

@@ -1,8 +1,11 @@
-"""Pid 1 of a `full` sandbox: reaps, passes signals on, reports the end, and takes the tree with it.
+"""What guards a handler from inside: reaps, passes signals on, reports the end, takes the tree with it.
+
+It is pid 1 of a `full` sandbox, and the keeper of a handler that a server has forked (`server`).
 
 Orders come on the status socket, one byte each: T (SIGTERM to the handler's process group),
 K (kill everything). Its end of file means that the supervisor is gone, which is the same as K.
-Signals from inside cannot hurt it: the kernel drops them for a pid 1, and Landlock refuses them.
+Signals from inside cannot hurt a pid 1: the kernel drops them, and Landlock refuses them. A keeper that
+is killed takes its handler along.
 """
 
 from __future__ import annotations
@@ -15,12 +18,23 @@ from _signal import SIG_SETMASK, SIGCHLD, SIGKILL, SIGTERM, pthread_sigmask, set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 
-def serve(handler: int, status: int) -> NoReturn:
-    """Guard the handler (a pid in here) until it ends, then end all others and report."""
-    os.setsid()
+def kill_everybody() -> None:
+    """SIGKILL all others of a pid namespace."""
+    try:
+        os.kill(-1, SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def serve(handler: int, status: int, kill_all: Callable[[], object] = kill_everybody) -> NoReturn:
+    """Guard the handler (a child of ours) until it ends, then end all others and report.
+
+    ``kill_all`` ends all that came from the run.
+    """
     for descriptor in (0, 1, 2, 3, 4):  # whoever reads there must see the end when the handler's is
         os.close(descriptor)
     woken, wake = os.pipe()
@@ -39,13 +53,13 @@ def serve(handler: int, status: int) -> NoReturn:
                 os.read(woken, 512)
                 end = _reap(handler)
             else:
-                _obey(os.read(status, 1), handler)
-    _report(end, status)
+                _obey(os.read(status, 1), handler, kill_all)
+    _report(end, status, kill_all)
 
 
-def _obey(order: bytes, handler: int) -> None:
+def _obey(order: bytes, handler: int, kill_all: Callable[[], object]) -> None:
     if order != b"T":
-        os.kill(-1, SIGKILL)
+        kill_all()
         return
     try:
         os.killpg(handler, SIGTERM)
@@ -67,13 +81,13 @@ def _reap(handler: int) -> int | None:
             end = status
 
 
-def _report(end: int, status: int) -> NoReturn:
+def _report(end: int, status: int, kill_all: Callable[[], object]) -> NoReturn:
     """Kill and bury what is left, so that its time is counted too, and tell the supervisor."""
+    kill_all()
     try:
-        os.kill(-1, SIGKILL)
         while True:
             os.wait()
-    except (ProcessLookupError, ChildProcessError):
+    except ChildProcessError:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime
     try:
