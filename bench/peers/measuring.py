@@ -56,8 +56,7 @@ def measure(kind: str, *, slots: int, jobs: int, redis_url: str, database_url: s
             ],
             env=environment,
             cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=SECONDS,
         )
     if done.returncode:
