@@ -17,6 +17,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -194,15 +195,15 @@ def _shares(report: Report, shares: dict[str, float], seconds: float) -> None:
 def _waits(
     report: Report, alone: Sequence[list[float]], beside: Sequence[list[float]], backlog: int
 ) -> None:
-    before, after = (statistics.median(sum(each, [])) for each in (alone, beside))
+    before, after = (statistics.median(chain(*each)) for each in (alone, beside))
     name = f"small tenant's median wait beside a backlog of {backlog:,}, against alone"
     report.at_most(name, after / before, 1.2, form=".2f")
     rows = [
-        (what, statistics.median(sum(found, [])), statistics.median(each[0] for each in found))
+        (what, statistics.median(chain(*found)), statistics.median(each[0] for each in found))
         for what, found in (("alone", alone), (f"beside {backlog:,}", beside))
     ]
     report.say(
-        f"The small tenant may run {SMALL_LIMIT} of the {SLOTS} slots' tasks at once; {SERIES} series of "
+        f"The small tenant may run {SMALL_LIMIT} tasks at once, on {SLOTS} slots; {SERIES} series of "
         f"{SERIES_LENGTH} tasks of {SMALL_SECONDS} s, waits in ms from queued to started:"
     )
     report.table(("small tenant", "median of all", "median of each series' first"), rows)
