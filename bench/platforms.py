@@ -42,7 +42,7 @@ class Platform:
     @property
     def port(self) -> int:
         """Where its web process listens."""
-        port = urlsplit(self.credentials["url"]).port
+        port = urlsplit(str(self.credentials["url"])).port
         assert port is not None
         return port
 
