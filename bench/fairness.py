@@ -18,12 +18,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
 from bench.backlog import multiply
-from bench.platforms import Platform, started, state_folder, submit, wait_until
+from bench.platforms import KEEP_DISPATCHED, Platform, started, state_folder, submit, wait_until
 from bench.report import Report, Target, command
 from bench.servers import percentile
 
@@ -51,10 +51,25 @@ SELECT t.slug, sum(extract(epoch FROM least(coalesce(r.finished_at, w.until), w.
 """
 WAITING = "SELECT count(*) FROM ready r JOIN tenants_tenant t ON t.id = r.tenant_id WHERE t.slug = %s"
 ENDED = "SELECT count(*) = %s FROM task WHERE id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
+# In line, and from the dispatcher's decision to the worker's claim.
 WAITS = """
-SELECT extract(epoch FROM started_at - queued_at)::float8 * 1000 FROM task
- WHERE id = ANY(%s::uuid[]) ORDER BY ordinal
+SELECT extract(epoch FROM d.at - t.queued_at)::float8 * 1000,
+       extract(epoch FROM t.started_at - d.at)::float8 * 1000
+  FROM task t JOIN bench_dispatched d ON d.task_id = t.id
+ WHERE t.id = ANY(%s::uuid[]) ORDER BY t.ordinal
 """
+
+
+class Wait(NamedTuple):
+    """How long a task waited, in ms: in its line, and then for a worker that claimed it."""
+
+    line: float
+    worker: float
+
+    @property
+    def whole(self) -> float:
+        """From queued to started."""
+        return self.line + self.worker
 
 
 def weighed(platform: Platform, database: psycopg.Connection[Any], seconds: float) -> dict[str, float]:
@@ -88,13 +103,13 @@ def _shuffle(database: psycopg.Connection[Any], lots: int) -> None:
             multiply(database, task, 1)
 
 
-def series(platform: Platform, database: psycopg.Connection[Any], request: bytes) -> list[list[float]]:
-    """Submit one series of the small tenant's tasks after the other; gives the waits of each, in ms."""
+def series(platform: Platform, database: psycopg.Connection[Any], request: bytes) -> list[list[Wait]]:
+    """Submit one series of the small tenant's tasks after the other; gives the waits of each."""
     found = []
     for _ in range(SERIES):
         ids = submit(platform, request, SERIES_LENGTH)
         wait_until(database, ENDED, [len(ids), ids], PATIENCE)
-        found.append([wait for (wait,) in database.execute(WAITS, [ids]).fetchall()])
+        found.append(_waits_of(database, ids))
     return found
 
 
@@ -105,7 +120,7 @@ def critical(platform: Platform, database: psycopg.Connection[Any], token: str) 
     for _ in range(CRITICAL):
         ids += submit(platform, request, 1)
         wait_until(database, ENDED, [len(ids), ids], PATIENCE)
-    return [wait for (wait,) in database.execute(WAITS, [ids]).fetchall()]
+    return [each.whole for each in _waits_of(database, ids)]
 
 
 def neighbour(platform: Platform, database: psycopg.Connection[Any], count: int) -> None:
@@ -125,6 +140,10 @@ def neighbour(platform: Platform, database: psycopg.Connection[Any], count: int)
         [SLOTS, QUEUE],
         PATIENCE,
     )
+
+
+def _waits_of(database: psycopg.Connection[Any], ids: list[str]) -> list[Wait]:
+    return [Wait(*row) for row in database.execute(WAITS, [ids]).fetchall()]
 
 
 def _now(database: psycopg.Connection[Any]) -> float:
@@ -156,6 +175,7 @@ def run(options: argparse.Namespace) -> Report:
         started(state, level="process", pools=POOLS) as platform,
         platform.database() as database,
     ):
+        database.execute(KEEP_DISPATCHED)
         shares = weighed(platform, database, seconds)
         token = platform.new_tenant("small")
         platform.limit("small", running=SMALL_LIMIT)
@@ -193,20 +213,25 @@ def _shares(report: Report, shares: dict[str, float], seconds: float) -> None:
 
 
 def _waits(
-    report: Report, alone: Sequence[list[float]], beside: Sequence[list[float]], backlog: int
+    report: Report, alone: Sequence[list[Wait]], beside: Sequence[list[Wait]], backlog: int
 ) -> None:
-    before, after = (statistics.median(chain(*each)) for each in (alone, beside))
+    before, after = (
+        statistics.median(wait.whole for wait in chain(*found)) for found in (alone, beside)
+    )
     name = f"small tenant's median wait beside a backlog of {backlog:,}, against alone"
     report.at_most(name, after / before, 1.2, form=".2f")
-    rows = [
-        (what, statistics.median(chain(*found)), statistics.median(each[0] for each in found))
-        for what, found in (("alone", alone), (f"beside {backlog:,}", beside))
-    ]
+    rows = []
+    for what, found in (("alone", alone), (f"beside {backlog:,}", beside)):
+        every, firsts = list(chain(*found)), [each[0] for each in found]
+        parts = (("all", every), ("each series' first", firsts))
+        for which, waits in parts:
+            columns = zip(*((wait.whole, wait.line, wait.worker) for wait in waits), strict=True)
+            rows.append((what, which, *map(statistics.median, columns)))
     report.say(
         f"The small tenant may run {SMALL_LIMIT} tasks at once, on {SLOTS} slots; {SERIES} series of "
-        f"{SERIES_LENGTH} tasks of {SMALL_SECONDS} s, waits in ms from queued to started:"
+        f"{SERIES_LENGTH} tasks of {SMALL_SECONDS} s. Medians in ms, from queued to started:"
     )
-    report.table(("small tenant", "median of all", "median of each series' first"), rows)
+    report.table(("small tenant", "tasks", "whole wait", "in line", "dispatched to started"), rows)
 
 
 def _told(lengths: tuple[float, ...]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 
-from bench.platforms import Platform, started, state_folder, wait_until
+from bench.platforms import KEEP_DISPATCHED, Platform, started, state_folder, wait_until
 from bench.report import Report, command
 from bench.servers import Client, percentile
 
@@ -34,15 +34,6 @@ PAUSE_SECONDS = (0.02, 0.12)
 PATIENCE = 60.0
 STEPS = ("POST to stored", "stored to dispatched", "dispatched to claimed", "claimed to first line")
 
-# The row of `inflight` is gone when a run has ended; behind it, and out of the measured time, a trigger
-# keeps when it was made.
-KEEP = """
-CREATE TABLE IF NOT EXISTS bench_dispatched (task_id uuid PRIMARY KEY, at timestamptz NOT NULL);
-CREATE OR REPLACE FUNCTION bench_keep() RETURNS trigger LANGUAGE plpgsql AS
-  $$ BEGIN INSERT INTO bench_dispatched VALUES (OLD.task_id, OLD.dispatched_at); RETURN NULL; END $$;
-CREATE OR REPLACE TRIGGER bench_keep AFTER DELETE ON inflight
-  FOR EACH ROW EXECUTE FUNCTION bench_keep();
-"""
 ENDED = "SELECT finished_at IS NOT NULL FROM task WHERE id = %s"
 TIMES = """
 SELECT t.status, extract(epoch FROM t.created_at)::float8, extract(epoch FROM d.at)::float8,
@@ -92,7 +83,7 @@ def measure(platform: Platform, kind: str, count: int) -> Measured:
     type_name, params = KINDS[kind]
     request = platform.submission(type_name, params)
     with platform.database() as database:
-        database.execute(KEEP)
+        database.execute(KEEP_DISPATCHED)
         for number in range(WARM + count):
             found = one(client, request, database)
             if number >= WARM:
