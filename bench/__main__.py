@@ -25,7 +25,7 @@ from bench.results import RESULTS, Outcome, on_top, section
 from bench.servers import ROOT
 
 LAST_LINES = 25
-END_SECONDS = 60
+END_SECONDS = 180
 
 
 def run_part(part: Part, *, quick: bool) -> Outcome:

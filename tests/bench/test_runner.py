@@ -83,7 +83,8 @@ def test_a_part_that_fails_is_shown_and_hides_no_other() -> None:
     assert "No module named bench.not_there" in gone.failure
     text = section([gone, outcome(PARTS[0])], date="", command="")
     assert "| not_there | " in text
-    assert "FAILED" in text
+    assert "| FAILED |" in text
+    assert gone.failure in text
     assert f"### {PARTS[0].title}" in text
 
 
