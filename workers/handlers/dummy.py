@@ -20,6 +20,7 @@ PARAMS = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
+        "tell_time": SWITCH,
         "seconds": {"type": "number", "default": 0, "minimum": 0, "maximum": 86400},
         "steps": {"type": "integer", "default": 0, "minimum": 0, "maximum": 100000},
         "fail": {"type": ["string", "boolean", "null"], "default": None, "maxLength": 100000},
@@ -53,7 +54,12 @@ PARAMS = {
 
 @handler("test.dummy", params=PARAMS, title="Test task", idempotent=True, time_limit=86400)
 def behave(run: RunContext, params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Sleep in steps with progress, print, then end as told: result, error, exit code or signal."""
+    """Sleep in steps with progress, print, then end as told: result, error, exit code or signal.
+
+    With `tell_time` the first line is the clock in nanoseconds as it is now, before anything else.
+    """
+    if params.get("tell_time"):
+        print(time.time_ns(), flush=True)
     if params.get("ignore_sigterm"):
         import signal
 

@@ -54,6 +54,14 @@ def test_an_error_code_makes_a_known_error() -> None:
     assert (message["code"], message["message"]) == ("no_org", "gone")
 
 
+def test_told_to_tell_the_time_it_does_so_before_anything_else() -> None:
+    began = time.time_ns()
+    _, _, out, _ = run({"tell_time": True, "seconds": 0.2, "stdout": "a"})
+    first, second = out.splitlines()
+    assert began < int(first) < time.time_ns() - 200_000_000
+    assert second == "a"
+
+
 def test_output_goes_to_both_streams_as_often_as_told() -> None:
     _, _, out, err = run({"stdout": "a", "stderr": "b", "repeat": 3})
     assert (out, err) == ("a\na\na\n", "b\nb\nb\n")
