@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ops.supervision.programs import Program, Watched
 
-# More slots than this share one event loop badly; a pool grows by whole processes instead.
-SLOTS_PER_WORKER = 8
 # After the drain, or a grace later where that would make it fail, a run is interrupted and may clean
 # up for the grace; then its end is written.
 STOP_MARGIN = 10.0
@@ -41,17 +39,6 @@ class WorkerPlan:
     def name(self) -> str:
         """The short name, also of its heartbeat file: ``critical-1``, then ``critical-1.2``, …"""
         return self.place if self.generation == 1 else f"{self.place}.{self.generation}"
-
-
-def plan(pool_slots: dict[str, int]) -> list[WorkerPlan]:
-    """Spread each queue's slots over as few worker processes as is wise, as evenly as it goes."""
-    plans = []
-    for queue, slots in pool_slots.items():
-        processes = -(-slots // SLOTS_PER_WORKER)
-        for number in range(processes):
-            share = slots // processes + (number < slots % processes)
-            plans.append(WorkerPlan(queue, number + 1, share))
-    return plans
 
 
 def worker_program(
