@@ -108,7 +108,7 @@ class Scaling:
         for name in steps.drain:
             target = targets[self._plans[name].queue]
             logger.info("%s drains: its pool is to have %d slots (%s)", name, target.slots, target.why)
-            watch.retire(name)
+            watch.let_go(name)
         starting = [
             each.name
             for each in processes

@@ -57,6 +57,9 @@ def worker_program(
     ``folder`` holds the heartbeat files; ``logs`` None sends the output where the manager's goes
     (in a container). Every start has an id of its own, by which its runs name their worker.
     """
+    # Here, because `up` reads this module too, and has no use for Celery.
+    from workers.worker_steps import LEAVE_SIGNAL
+
     heartbeat = folder / what.name
 
     def fresh() -> dict[str, str]:
@@ -83,6 +86,7 @@ def worker_program(
         log=logs / f"{what.place}.log" if logs else None,
         fresh=fresh,
         grace=stop_seconds,
+        leave_signal=LEAVE_SIGNAL,
         heartbeat=heartbeat,
         warm_up=WARM_UP,
     )
