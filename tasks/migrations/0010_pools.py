@@ -5,37 +5,11 @@ from __future__ import annotations
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-# What could start if there were a free slot: the first tasks of each lane that nothing holds. A lane
-# that is at a limit, out of rate or paused would leave new slots idle. It reads at most `at_most`
-# rows of `ready` and one probe per lane, however long the backlog is. The oldest is that of the task
-# which was submitted first among those counted.
-WAITING = """
-CREATE FUNCTION pool_waiting(of_queue text, at_most integer)
-RETURNS TABLE (waiting integer, oldest timestamptz) LANGUAGE sql STABLE AS $$
-  WITH RECURSIVE line AS (
-    (SELECT tenant_id FROM ready WHERE queue = of_queue ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT r.tenant_id FROM ready r WHERE r.queue = of_queue AND r.tenant_id > line.tenant_id
-             ORDER BY r.tenant_id LIMIT 1)
-      FROM line WHERE line.tenant_id IS NOT NULL
-  ), free AS MATERIALIZED (
-    SELECT head.task_id, head.ordinal
-      FROM line
-     CROSS JOIN LATERAL (
-       SELECT r.task_id, r.ordinal FROM ready r
-        WHERE r.queue = of_queue AND r.tenant_id = line.tenant_id
-        ORDER BY r.rank, r.ordinal LIMIT at_most) head
-     WHERE NOT EXISTS (SELECT 1 FROM lane l WHERE l.tenant_id = line.tenant_id
-                          AND l.queue = of_queue AND l.waiting_for <> '')
-       AND NOT EXISTS (SELECT 1 FROM pause WHERE subject = 'queue' AND name = of_queue)
-     LIMIT at_most
-  )
-  SELECT (SELECT count(*) FROM free)::integer,
-         (SELECT t.queued_at FROM task t
-           WHERE t.id = (SELECT task_id FROM free ORDER BY ordinal LIMIT 1))
-$$;
-"""
-
+# `waiting` is what could start if there were a free slot: the first tasks of each lane that nothing
+# holds. A lane that is at a limit, out of rate or paused would leave new slots idle. At most 10,000
+# rows of `ready` are read for it and one probe per lane, however long the backlog is. `oldest_wait` is
+# that of the task which was submitted first among those. One view, so that whoever may read it (an
+# autoscaler) needs no right on any table.
 DEMAND = """
 CREATE VIEW pool_demand AS
 SELECT q.queue, w.waiting,
@@ -49,7 +23,29 @@ SELECT q.queue, w.waiting,
        (SELECT count(*) FROM pool_machine m WHERE m.queue = q.queue
            AND m.seen_at > clock_timestamp() - interval '10 seconds')::integer AS machines
   FROM (VALUES ('critical'::text), ('normal'), ('batch')) q(queue)
- CROSS JOIN LATERAL pool_waiting(q.queue, 10000) w;
+ CROSS JOIN LATERAL (
+   WITH RECURSIVE line AS (
+     (SELECT tenant_id FROM ready WHERE queue = q.queue ORDER BY tenant_id LIMIT 1)
+     UNION ALL
+     SELECT (SELECT r.tenant_id FROM ready r WHERE r.queue = q.queue AND r.tenant_id > line.tenant_id
+              ORDER BY r.tenant_id LIMIT 1)
+       FROM line WHERE line.tenant_id IS NOT NULL
+   ), free AS MATERIALIZED (
+     SELECT head.task_id, head.ordinal
+       FROM line
+      CROSS JOIN LATERAL (
+        SELECT r.task_id, r.ordinal FROM ready r
+         WHERE r.queue = q.queue AND r.tenant_id = line.tenant_id
+         ORDER BY r.rank, r.ordinal LIMIT 10000) head
+      WHERE NOT EXISTS (SELECT 1 FROM lane l WHERE l.tenant_id = line.tenant_id
+                           AND l.queue = q.queue AND l.waiting_for <> '')
+        AND NOT EXISTS (SELECT 1 FROM pause p WHERE p.subject = 'queue' AND p.name = q.queue)
+      LIMIT 10000
+   )
+   SELECT (SELECT count(*) FROM free)::integer AS waiting,
+          (SELECT t.queued_at FROM task t
+            WHERE t.id = (SELECT f.task_id FROM free f ORDER BY f.ordinal LIMIT 1)) AS oldest
+ ) w;
 """
 
 
@@ -93,6 +89,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('machine', 'queue'), name='pool_machine_once')],
             },
         ),
-        migrations.RunSQL(WAITING, "DROP FUNCTION pool_waiting(text, integer)"),
         migrations.RunSQL(DEMAND, "DROP VIEW pool_demand"),
     ]

@@ -29,18 +29,28 @@ ABLE = f"""(
    WHERE m.most > 0 AND m.seen_at > clock_timestamp() - make_interval(secs => {WORKER_SILENT_SECONDS})
 )"""  # noqa: S608 - our own text
 
+# A worker that drains takes nothing new, but what it runs is in flight and would otherwise seem to be in
+# the slots of the others, which would then stay empty until it ends.
 CAPACITIES = f"""
 SELECT w.queue, w.slots, coalesce(known.ids, '{{}}'), coalesce(known.versions, '{{}}')
   FROM {ABLE} w
  CROSS JOIN LATERAL (
    SELECT array_agg(t.id) AS ids, array_agg(worker_runs(w.types, t.name)) AS versions
      FROM task_type t WHERE worker_runs(w.types, t.name) IS NOT NULL) known
+ UNION ALL
+SELECT w.queue, count(*)::integer, '{{}}', '{{}}'
+  FROM worker w JOIN inflight i ON i.worker = w.id AND i.state = 'running'
+ WHERE w.status = 'draining'
+ GROUP BY w.queue
 """  # noqa: S608 - our own text
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the workers of one queue can take: slots, and the newest version of each type's id."""
+    """What the workers of one queue can take: slots, and the newest version of each type's id.
+
+    Of workers that drain the slots count in which they still run something.
+    """
 
     slots: int = 0
     types: Mapping[int, int] = field(default_factory=dict)

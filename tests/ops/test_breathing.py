@@ -41,6 +41,7 @@ def slots(
 
 
 @given(all_bounds, all_loads, capacities)
+@settings(deadline=None)
 def test_the_pools_never_have_more_than_the_machine_bears(
     bounds: dict[str, Bounds], loads: dict[str, Load], capacity: int
 ) -> None:
@@ -48,6 +49,7 @@ def test_the_pools_never_have_more_than_the_machine_bears(
 
 
 @given(all_bounds, all_loads, capacities)
+@settings(deadline=None)
 def test_every_pool_stays_within_its_bounds_when_the_capacity_permits_the_minima(
     bounds: dict[str, Bounds], loads: dict[str, Load], more: int
 ) -> None:
@@ -57,6 +59,7 @@ def test_every_pool_stays_within_its_bounds_when_the_capacity_permits_the_minima
 
 
 @given(all_bounds, all_loads, capacities)
+@settings(deadline=None)
 def test_what_a_pool_needs_is_refused_only_when_the_capacity_is_used(
     bounds: dict[str, Bounds], loads: dict[str, Load], capacity: int
 ) -> None:
@@ -66,6 +69,7 @@ def test_what_a_pool_needs_is_refused_only_when_the_capacity_is_used(
 
 
 @given(all_bounds, all_loads, capacities, st.sampled_from(QUEUES), st.integers(1, 50), st.floats(0, 60))
+@settings(deadline=None)
 def test_more_work_never_makes_a_pool_smaller_nor_a_less_important_one_larger(
     bounds: dict[str, Bounds],
     loads: dict[str, Load],
@@ -87,6 +91,7 @@ def test_more_work_never_makes_a_pool_smaller_nor_a_less_important_one_larger(
 
 
 @given(all_bounds, all_loads, capacities, st.integers(1, 20))
+@settings(deadline=None)
 def test_a_larger_capacity_takes_nothing_from_anybody(
     bounds: dict[str, Bounds], loads: dict[str, Load], capacity: int, more: int
 ) -> None:
@@ -95,7 +100,7 @@ def test_a_larger_capacity_takes_nothing_from_anybody(
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 30), all_loads), min_size=2, max_size=40), all_bounds)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_no_pool_shrinks_within_the_idle_time_of_a_greater_need(
     history: list[tuple[float, dict[str, Load]]], bounds: dict[str, Bounds]
 ) -> None:
@@ -174,6 +179,7 @@ def test_the_reason_says_what_holds_the_size() -> None:
 
 
 @given(some_bounds)
+@settings(deadline=None)
 def test_a_pool_goes_from_one_bound_to_the_other_in_few_steps(bounds: Bounds) -> None:
     step = step_of(bounds)
     assert 1 <= step <= 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.pools.breathing import share
@@ -29,6 +29,7 @@ def process_lists(draw: st.DrawFn) -> list[Process]:
 
 
 @given(process_lists(), all_bounds, st.integers(0, 100), st.data())
+@settings(deadline=None)
 def test_every_machine_gets_to_its_targets_and_then_rests(
     processes: list[Process], bounds: dict[str, Bounds], capacity: int, data: st.DataObject
 ) -> None:
@@ -63,6 +64,7 @@ def test_every_machine_gets_to_its_targets_and_then_rests(
 
 
 @given(process_lists(), st.integers(0, 40))
+@settings(deadline=None)
 def test_who_drains_are_as_many_slots_as_may_go_and_the_fewest_tasks(
     processes: list[Process], slots: int
 ) -> None:

@@ -96,6 +96,8 @@ class Manager:
                 rolling.ask(self.records.to_drain())
                 rolling.turn(watch)
                 self._report(watch)
+                # Who watches this folder for heartbeats (docker) finds one also while no worker runs.
+                (self.folder / "manager").touch()
             logger.info("draining")
             watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
             # Only now: runs that end while their worker drains still write through it.

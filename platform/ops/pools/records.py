@@ -83,7 +83,7 @@ class Records(threading.Thread):
         """
         found = {pulse.worker_id: pulse for pulse in pulses}
         with self._change:
-            changed = _deaths(found) != _deaths(self._pulses) or clean > self._clean
+            changed = _changes(found) != _changes(self._pulses) or clean > self._clean
             self._pulses, self._draining, self._clean = found, draining, clean
             if changed:
                 self._change.notify()
@@ -216,10 +216,10 @@ class Records(threading.Thread):
         )
 
 
-def _deaths(pulses: Mapping[uuid.UUID, Pulse]) -> dict[uuid.UUID, int]:
-    """Return the workers that live, and how many of each one's children have died badly."""
+def _changes(pulses: Mapping[uuid.UUID, Pulse]) -> dict[uuid.UUID, tuple[int, bool]]:
+    """Return what is written at once: which workers live, whether each drains, its children's deaths."""
     return {
-        worker_id: pulse.dead_children[-1][0] if pulse.dead_children else 0
+        worker_id: (pulse.dead_children[-1][0] if pulse.dead_children else 0, pulse.draining)
         for worker_id, pulse in pulses.items()
     }
 

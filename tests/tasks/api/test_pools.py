@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from audit.models import AuditEntry
 from tasks.models import Lane, Pause, PoolBounds, PoolMachine, Task, Worker
 from tasks.selectors.ability import capacities
 from tasks.selectors.pools import Demand, demands, scaled_bounds
+from tests.e2e.platforms import ROOT
 from tests.tasks.api.work import dispatched, running, serve, submitted
 from tests.tenants.callers import World
 
@@ -197,6 +199,18 @@ def test_the_demand_of_a_long_backlog_is_read_in_a_bounded_time(acme: World) -> 
     found = demand()
     assert found.waiting == 10_000
     assert 89 < found.oldest_wait < 150
+
+
+def test_the_queries_that_the_documentation_gives_are_right(acme: World) -> None:
+    submitted(acme.acme)
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    queries = re.findall(r"SELECT .* FROM pool_demand[^;\n]*", text)
+    assert len(queries) == 2
+    with connection.cursor() as cursor:
+        for query in queries:
+            cursor.execute(query)
+            rows = cursor.fetchall()
+        assert rows == [(1,)]
 
 
 # -- a pool at 0 --------------------------------------------------------------------------------------

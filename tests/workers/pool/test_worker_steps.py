@@ -97,6 +97,21 @@ def test_a_worker_that_is_told_to_leave_ends_with_its_last_task_and_tells_no_chi
     assert not worker.file.exists()
 
 
+def test_a_worker_that_leaves_hears_all_the_same_that_its_machine_stops(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker().ready()
+    publisher.send_task("pool.await_drain", [1], queue="normal")
+    until(lambda: worker.numbers("start") == [1], 5, "it runs")
+    worker.process.send_signal(worker_steps.LEAVE_SIGNAL)
+    tick = worker.facts()["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 2, 5, "it leaves")
+    assert not worker.lines("drained")
+    worker.process.terminate()
+    until(lambda: worker.lines("drained"), 5, "its child learns of the drain")
+    assert worker.process.wait(20) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a flag of Linux")
 def test_the_worker_and_its_children_are_undumpable(pool_worker: StartWorker, publisher: Celery) -> None:
     """The flag of a child is the one that its parent had at the fork."""
