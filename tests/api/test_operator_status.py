@@ -84,9 +84,10 @@ def test_a_pool_that_nobody_serves_is_healthy_until_work_waits_for_it(platform: 
 def test_a_pool_that_rests_at_0_is_well_and_one_scaled_to_0_is_not(platform: World) -> None:
     Worker.objects.all().update(status="gone")
     row = serve("batch", 0, 4)
-    status, components, _ = told(platform)
+    status, components, body = told(platform)
     # Not down: it starts a worker as soon as a task waits.
     assert (status, components["pool batch"]) == ("healthy", "healthy")
+    assert "It rests at 0 slots until a task waits." in [row["detail"] for row in body["components"]]
     PoolMachine.objects.filter(pk=row.pk).update(most=0)
     serve("normal", 0, 4)
     status, components, body = told(platform)

@@ -187,14 +187,14 @@ def test_what_a_limit_or_a_pause_holds_is_no_demand(acme: World) -> None:
 
 def test_the_demand_of_a_long_backlog_is_read_in_a_bounded_time(acme: World) -> None:
     first = submitted(acme.acme)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,"
-            " preemptible)"
-            " SELECT gen_random_uuid(), 'normal', %s, 0, n + 1000000, 0, 1, false"
-            " FROM generate_series(1, 20000) n",
-            [acme.acme.pk],
-        )
+    for number, tenant in enumerate((acme.acme, acme.other), start=1):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,"
+                " preemptible) SELECT gen_random_uuid(), 'normal', %s, 0, n + %s, 0, 1, false"
+                " FROM generate_series(1, 8000) n",
+                [tenant.pk, 1_000_000 * number],
+            )
     Task.objects.filter(pk=first.pk).update(queued_at=Now() - timedelta(seconds=90))
     found = demand()
     assert found.waiting == 10_000
