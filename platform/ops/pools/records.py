@@ -100,9 +100,13 @@ class Records(threading.Thread):
 
     def pools(self, reports: Iterable[PoolReport], *, capacity: int, capacity_set: bool) -> None:
         """Take what this machine does for its queues (from the manager's thread)."""
+        told = list(reports)
         with self._change:
-            changed = list(reports) != self._pools
-            self._pools, self._capacity = list(reports), (capacity, capacity_set)
+            # Not the reasons: they change with every task that waits.
+            changed = [(each.bounds, each.target) for each in told] != [
+                (each.bounds, each.target) for each in self._pools
+            ]
+            self._pools, self._capacity = told, (capacity, capacity_set)
             if changed:
                 self._change.notify()
 
