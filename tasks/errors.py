@@ -8,7 +8,8 @@
     ├── Forbidden ─── NotYours
     ├── NotFound ──── UnknownInput, ContentGone
     ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, ParentsFirst,
-    │                 InputsMissing, InputsLost, InputsClosed, UploadExpired, WorkerGone
+    │                 InputsMissing, InputsLost, InputsClosed, UploadExpired, WorkerGone,
+    │                 PoolMinimum, CapacityExceeded
     ├── TooLarge ──── InputTooLarge
     ├── TooManyRequests ── QueuedLimit, SubmitRate
     └── Unavailable ─ Maintenance
@@ -86,6 +87,33 @@ class WorkerGone(Conflict):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The worker {name} does not live any more; its machine has started another.")
+
+
+class PoolMinimum(Conflict):
+    """A pool is to be switched off that has a minimum: too easily done by mistake."""
+
+    code = "pool_minimum"
+
+    def __init__(self, queue: str, least: int, most: int) -> None:
+        super().__init__(
+            f"The {queue} pool has a minimum of {least}. It can be scaled to 0 once its minimum is 0, "
+            f"such as by {queue}=0..{most}, with which it also rests at 0 while no task waits.",
+            pool=queue,
+        )
+
+
+class CapacityExceeded(Conflict):
+    """A machine does not bear as many slots as its pools would have at the least."""
+
+    code = "capacity_exceeded"
+
+    def __init__(self, machine: str, capacity: int, together: int) -> None:
+        super().__init__(
+            f"The machine {machine} bears {capacity} slots (SWITCHYARD_CAPACITY), and the minima of its "
+            f"pools would be {together} together.",
+            machine=machine,
+            capacity=capacity,
+        )
 
 
 class TaskFinished(Conflict):

@@ -8,6 +8,8 @@ For whoever writes code that runs in a pool's child, this is the state it starts
   costs nothing.
 * A warm shutdown sends children no signal: `draining_since` tells them. A SIGTERM reaches a child
   only when somebody signals the whole process group, or the child itself.
+* After SIGUSR2 (`LEAVE_SIGNAL`) the main process takes nothing new and ends with its last task, however
+  long that runs: no drain begins, so children notice nothing.
 * The parent's death is a SIGKILL for the child (PDEATHSIG), but not for the child's own children.
 * The process is undumpable, inherited from the parent: nobody of the same user reads its memory or
   environment, and its files in /proc belong to root. An exec makes the new program dumpable again.
@@ -21,6 +23,7 @@ import ctypes
 import json
 import mmap
 import os
+import signal
 import struct
 import sys
 import time
@@ -30,18 +33,22 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.exceptions import ImproperlyConfigured
+from celery.platforms import EX_OK
 from celery.utils.log import get_logger
 from celery.worker import state
 
 from workers.broker import dropped
 from workers.celery_settings import POOLS, SYSTEM_QUEUE
 
-__all__ = ("HeartbeatFile", "QueueGuard", "draining_since", "install")
+__all__ = ("LEAVE_SIGNAL", "HeartbeatFile", "QueueGuard", "draining_since", "install")
 
 logger = get_logger(__name__)
 
 #: Environment variable with the path of this worker's heartbeat file; no file without it.
 FILE_VARIABLE = "SWITCHYARD_WORKER_FILE"
+
+#: Tells a worker that its pool shrinks. SIGTERM says that the machine stops, and sets runs a time.
+LEAVE_SIGNAL = signal.SIGUSR2
 
 #: Seconds between two writes.
 BEAT_EVERY = 1.0
@@ -73,6 +80,7 @@ def install(app: Celery) -> None:
     """Give the app's workers the steps and hooks of this module."""
     app.steps["worker"].update({QueueGuard, HeartbeatFile})
     signals.celeryd_init.connect(make_undumpable, weak=False, dispatch_uid=f"{__name__}.dump")
+    signals.celeryd_init.connect(leave_on_signal, weak=False, dispatch_uid=f"{__name__}.leave")
     signals.worker_shutting_down.connect(begin_drain, weak=False, dispatch_uid=f"{__name__}.drain")
     signals.worker_before_create_process.connect(
         close_database, weak=False, dispatch_uid=f"{__name__}.database"
@@ -87,6 +95,15 @@ def make_undumpable(**_signal: Any) -> None:
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def leave_on_signal(**_signal: Any) -> None:
+    """Begin a warm shutdown at `LEAVE_SIGNAL`, which waits for running tasks, without a drain."""
+
+    def leave(*_arguments: Any) -> None:
+        state.should_stop = EX_OK  # type: ignore[assignment]
+
+    signal.signal(LEAVE_SIGNAL, leave)
 
 
 def begin_drain(**_signal: Any) -> None:

@@ -19,7 +19,8 @@ from kombu.exceptions import KombuError
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Leader
-from tasks.selectors.machinery import PoolState, QueueState, pool_states, queue_states
+from tasks.selectors.machinery import QueueState, queue_states
+from tasks.selectors.pools import PoolState, pool_states
 from tasks.selectors.waiting import LEADER_SILENCE_SECONDS
 
 HEALTHY, DEGRADED, DOWN = "healthy", "degraded", "down"
@@ -39,7 +40,8 @@ class Component:
 def platform_status() -> dict[str, Any]:
     """Return ``{"status", "components", "oldest_wait", "checked_at"}``; the wait is in seconds.
 
-    The whole is ``down`` when no new task can start: no broker, no dispatcher, or no worker at all.
+    The whole is ``down`` when no new task can start: no broker, no dispatcher, or neither a worker nor
+    a pool that would start one.
     """
     now = database_now()
     pools, queues = pool_states(), queue_states()
@@ -47,16 +49,16 @@ def platform_status() -> dict[str, Any]:
     components = [*essential, _redis(), *_pools(pools, queues)]
     waits = [(now - queue.oldest).total_seconds() for queue in queues if queue.oldest]
     return {
-        "status": overall(components, essential, workers=sum(pool.alive for pool in pools)),
+        "status": overall(components, essential, able=any(map(_able, pools))),
         "components": [asdict(component) for component in components],
         "oldest_wait": max(0.0, *waits) if waits else None,
         "checked_at": rfc3339(now),
     }
 
 
-def overall(components: list[Component], essential: list[Component], *, workers: int) -> str:
-    """Return the status of the whole."""
-    if not workers or any(component.status == DOWN for component in essential):
+def overall(components: list[Component], essential: list[Component], *, able: bool) -> str:
+    """Return the status of the whole; ``able``: some pool takes tasks."""
+    if not able or any(component.status == DOWN for component in essential):
         return DOWN
     if any(component.status != HEALTHY for component in components):
         return DEGRADED
@@ -122,13 +124,24 @@ def _pools(pools: list[PoolState], queues: list[QueueState]) -> list[Component]:
     return [_pool(pool, waiting[pool.name]) for pool in pools]
 
 
+def _able(pool: PoolState) -> bool:
+    return bool(pool.alive) or any(machine.most for machine in pool.machines)
+
+
 def _pool(pool: PoolState, waiting: int) -> Component:
-    wanted = settings.SWITCHYARD.pool_slots.get(pool.name, 0)
     name = f"pool {pool.name}"
-    if not pool.alive:
-        if not wanted and not waiting:
-            return Component(name, HEALTHY, "It has no workers, and none are wanted.")
+    if not pool.machines and not pool.alive:
+        if waiting:
+            return Component(name, DOWN, f"No machine serves it; {waiting} wait.")
+        return Component(name, HEALTHY, "No machine serves it, and nothing waits.")
+    if not _able(pool):
+        return Component(name, DEGRADED, f"It is scaled to 0: what is submitted waits, {waiting} now.")
+    least = sum(machine.least for machine in pool.machines)
+    if not pool.alive and least:
         return Component(name, DOWN, f"No worker takes tasks; {waiting} wait.")
-    status = HEALTHY if pool.slots >= wanted else DEGRADED
+    if not pool.alive and not pool.target:
+        return Component(name, HEALTHY, "It rests at 0 slots until a task waits.")
+    status = HEALTHY if pool.slots >= min(least, pool.target) else DEGRADED
     workers = f"{pool.alive} worker{'s' if pool.alive != 1 else ''}"
-    return Component(name, status, f"{workers}, {pool.busy} of {pool.slots} slots busy, {waiting} wait.")
+    busy = f"{pool.busy} of {pool.slots} slots busy"
+    return Component(name, status, f"{workers}, {busy}, {waiting} wait.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.urls import include, path
 
 from api.documentation import Docs, Schema
+from api.metrics import Metrics
 from api.operator_tenants import OperatorTenant, OperatorTenants, TenantPause, TenantResume
 from api.operator_urls import urlpatterns as platform_operator
 from tasks.api.urls import operator_urlpatterns as tasks_operator
@@ -27,6 +28,7 @@ operator = [
 ]
 
 urlpatterns = [
+    path("metrics", Metrics.as_view(), name="metrics"),
     path(
         "api/v1/",
         include(

@@ -18,8 +18,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from switchyard.bounds import Bounds, WrongBounds, read_pools
+
 Role = Literal["web", "dispatcher", "beat", "system", "pools", "worker", "manage"]
-QUEUES = ("critical", "normal", "batch")
 
 
 class ConfigurationError(Exception):
@@ -46,6 +47,8 @@ class Environment(BaseSettings):
 
     workspaces: Path | None = Field(default=None, alias="SWITCHYARD_WORKSPACES")
     pools: str = Field(default="critical=2,normal=2,batch=2", alias="SWITCHYARD_POOLS")
+    capacity: int | None = Field(default=None, alias="SWITCHYARD_CAPACITY", ge=1, le=1024)
+    pool_idle: float = Field(default=60, alias="SWITCHYARD_POOL_IDLE", ge=1)
     isolation: Literal["auto", "full", "container", "process"] = Field(
         default="auto", alias="SWITCHYARD_ISOLATION"
     )
@@ -120,7 +123,12 @@ class Environment(BaseSettings):
             raise ValueError(
                 "SWITCHYARD_FAULT_POINTS is for tests: it needs SWITCHYARD_TEST_TASK_TYPES=1"
             )
-        self.pool_slots  # noqa: B018 - parsing it is the check
+        least = sum(bounds.least for bounds in self.pool_bounds.values())
+        if self.capacity is not None and self.capacity < least:
+            raise ValueError(
+                f"SWITCHYARD_CAPACITY={self.capacity} is less than the {least} slots that "
+                "SWITCHYARD_POOLS has at the least"
+            )
         return self
 
     @cached_property
@@ -130,17 +138,18 @@ class Environment(BaseSettings):
         return re.sub(r"^unix://", "redis+socket://", url)
 
     @cached_property
-    def pool_slots(self) -> dict[str, int]:
-        """Queue name to the number of worker slots that this machine gives it."""
-        slots: dict[str, int] = {}
-        for part in _parts(self.pools, ","):
-            name, _, count = part.partition("=")
-            if name not in QUEUES or not count.isascii() or not count.isdigit() or int(count) > 256:
-                raise ValueError(
-                    "SWITCHYARD_POOLS takes queue=slots pairs, such as critical=2,normal=4,batch=1"
-                )
-            slots[name] = int(count)
-        return slots
+    def pool_bounds(self) -> dict[str, Bounds]:
+        """Queue name to the slots that this machine gives it, until an operator scales the pool.
+
+        A queue that is left out is not served by this machine.
+        """
+        try:
+            return read_pools(_parts(self.pools, ","))
+        except WrongBounds as error:
+            raise ValueError(
+                "SWITCHYARD_POOLS takes queue=slots pairs, such as critical=2..8,normal=4,batch=0..4; "
+                f"{error}"
+            ) from None
 
     @cached_property
     def hosts(self) -> list[str]:

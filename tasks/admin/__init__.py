@@ -18,7 +18,7 @@ from tasks.admin.dispatching import (
 )
 from tasks.admin.runs import RunAdmin
 from tasks.admin.tasks import DependencyAdmin, TaskAdmin
-from tasks.admin.workers import TaskTypeAdmin, WorkerAdmin
+from tasks.admin.workers import PoolBoundsAdmin, PoolMachineAdmin, TaskTypeAdmin, WorkerAdmin
 
 __all__ = [
     "BacklogAdmin",
@@ -28,6 +28,8 @@ __all__ = [
     "LaterAdmin",
     "LeaderAdmin",
     "ParkedAdmin",
+    "PoolBoundsAdmin",
+    "PoolMachineAdmin",
     "ReadyAdmin",
     "RunAdmin",
     "TaskAdmin",

@@ -1,11 +1,11 @@
-"""Workers and task types, to look at: each worker writes both itself."""
+"""Workers, pools and task types, to look at: what changes them is the API or the machines."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
 from tasks.admin.looking import LookingAdmin
-from tasks.models import TaskType, Worker
+from tasks.models import PoolBounds, PoolMachine, TaskType, Worker
 
 
 @admin.register(TaskType)
@@ -25,3 +25,19 @@ class WorkerAdmin(LookingAdmin):
     list_filter = ("status", "queue", "isolation", "host")
     search_fields = ("name", "host", "machine")
     ordering = ("-seen_at",)
+
+
+@admin.register(PoolBounds)
+class PoolBoundsAdmin(LookingAdmin):
+    """The pools that an operator has scaled (``switchyard scale``)."""
+
+    list_display = ("queue", "least", "most", "changed_at", "by")
+
+
+@admin.register(PoolMachine)
+class PoolMachineAdmin(LookingAdmin):
+    """What each machine makes of its pools' bounds."""
+
+    list_display = ("machine", "queue", "target", "least", "most", "capacity", "why", "seen_at")
+    list_filter = ("queue",)
+    ordering = ("machine", "queue")

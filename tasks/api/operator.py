@@ -1,4 +1,4 @@
-"""``/operator/{tasks,workers,pools,queues,lanes}``: the whole platform, for its operators."""
+"""``/operator/{tasks,workers,queues,lanes}``: the whole platform, for its operators."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from tasks.selectors.filters import FILTERS, filter_tasks
 from tasks.selectors.machinery import (
     ALIVE,
     lanes_json,
-    pool_json,
-    pool_states,
     queue_json,
     queue_states,
     worker_json,
@@ -80,15 +78,6 @@ class OperatorWorkerDrain(OperatorView):
         return Response({"changed": changed, "worker": shown})
 
 
-class OperatorPools(OperatorView):
-    """The three pools."""
-
-    @extend_schema(operation_id="operator_pools_list", responses={200: dict[str, Any]})
-    def get(self, request: Request) -> Response:
-        """Count living workers, their slots and how many are busy, by pool."""
-        return Response(_whole([pool_json(state) for state in pool_states()]))
-
-
 class OperatorQueues(OperatorView):
     """The three queues."""
 
@@ -96,7 +85,8 @@ class OperatorQueues(OperatorView):
     def get(self, request: Request) -> Response:
         """Count what waits and runs in each queue, and the seconds of the longest wait."""
         now = database_now()
-        return Response(_whole([queue_json(state, now) for state in queue_states()]))
+        results = [queue_json(state, now) for state in queue_states()]
+        return Response({"results": results, "next": None, "previous": None})
 
 
 class OperatorLanes(OperatorView):
@@ -114,8 +104,3 @@ class OperatorLanes(OperatorView):
         page = page_of(request, self.parameters, found, lambda lane: lane)
         page["results"] = lanes_json(page["results"])
         return Response(page)
-
-
-def _whole(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a short, bounded list in the shape of a page."""
-    return {"results": results, "next": None, "previous": None}

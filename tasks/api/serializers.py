@@ -17,6 +17,7 @@ from rest.fields import (
     StrictString,
     ZonedDateTime,
 )
+from switchyard.bounds import MAX_SLOTS
 from tasks.api.fields import Identifier, JsonObject, Labels, StrictUUID
 from tasks.services.submit import MAX_PARENTS
 from tasks.states import Queue
@@ -127,6 +128,21 @@ class PauseBody(StrictSerializer):
     """``POST /operator/…/pause`` and ``…/resume``."""
 
     reason = NameField(max_length=1000, lines=True, **OPTIONAL)
+
+
+class PoolBoundsBody(StrictSerializer):
+    """The fewest and the most slots of a pool on each machine."""
+
+    min = StrictInteger(minimum=0, maximum=MAX_SLOTS)
+    max = StrictInteger(minimum=0, maximum=MAX_SLOTS)
+
+
+class PoolsBody(StrictSerializer):
+    """``PATCH /operator/pools``: what is left out stays."""
+
+    critical = PoolBoundsBody(required=False)
+    normal = PoolBoundsBody(required=False)
+    batch = PoolBoundsBody(required=False)
 
 
 class BulkBody(StrictSerializer):

@@ -13,13 +13,13 @@ from tasks.api.inputs import TaskInput, TaskSubmit
 from tasks.api.maintenance import OperatorMaintenance
 from tasks.api.operator import (
     OperatorLanes,
-    OperatorPools,
     OperatorQueues,
     OperatorTasks,
     OperatorWorkerDrain,
     OperatorWorkers,
 )
 from tasks.api.pauses import OperatorPauses, QueuePause, QueueResume, TypePause, TypeResume
+from tasks.api.pools import OperatorPools
 from tasks.api.runs import RunDetail, RunList
 from tasks.api.task_types import TaskTypeDetail, TaskTypeList
 from tasks.api.tasks import TaskDetail, TaskList

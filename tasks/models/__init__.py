@@ -24,6 +24,7 @@ from tasks.models.files import FileRemoval, TaskFile
 from tasks.models.history import Event, LogChunk
 from tasks.models.maintenance import Maintenance
 from tasks.models.pause import Pause
+from tasks.models.pools import PoolBounds, PoolMachine
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
 from tasks.models.workers import TaskType, Worker
@@ -43,6 +44,8 @@ __all__ = [
     "Maintenance",
     "Parked",
     "Pause",
+    "PoolBounds",
+    "PoolMachine",
     "Ready",
     "Run",
     "Task",

@@ -6,6 +6,7 @@ waiting         why a task is not running, and its place in line
 representation  tasks, runs and task types as API.md shows them
 history         events and log lines, in order
 usage           what a tenant uses, in the shape of its limits
-machinery       workers, pools, queues and lanes, for operators
+machinery       workers, queues and lanes, for operators
+pools           the pools: demand, size, bounds
 ==============  =================================================================
 """

@@ -1,8 +1,8 @@
-"""The platform itself, for operators: workers, pools, queues and lanes."""
+"""The platform itself, for operators: workers, queues and lanes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -29,16 +29,6 @@ SELECT q.name,
   FROM unnest(%s::text[]) AS q(name)
 """
 
-POOLS = """
-SELECT q.name, count(*) FILTER (WHERE w.status = 'alive'),
-       count(*) FILTER (WHERE w.status = 'draining'),
-       coalesce(sum(w.slots) FILTER (WHERE w.status = 'alive'), 0), coalesce(sum(w.busy), 0),
-       coalesce(array_agg(DISTINCT w.host) FILTER (WHERE w.host IS NOT NULL), '{}')
-  FROM unnest(%s::text[]) AS q(name)
-  LEFT JOIN worker w ON w.queue = q.name AND w.status IN ('alive', 'draining')
- GROUP BY q.name
-"""
-
 
 class QueueState(NamedTuple):
     """What is in one queue now. ``oldest`` is when the one that waits longest entered the line."""
@@ -52,25 +42,12 @@ class QueueState(NamedTuple):
     paused: bool
 
 
-class PoolState(NamedTuple):
-    """The living workers of one pool; ``slots`` are those of workers that still take tasks."""
-
-    name: str
-    alive: int
-    draining: int
-    slots: int
-    busy: int
-    hosts: list[str]
-
-
 def queue_states() -> list[QueueState]:
     """Return the three queues. One query."""
-    return [QueueState(*row) for row in _by_queue(QUEUES)]
-
-
-def pool_states() -> list[PoolState]:
-    """Return the three pools. One query."""
-    return [PoolState(*row) for row in _by_queue(POOLS)]
+    order = [queue.value for queue in Queue]
+    with connection.cursor() as cursor:
+        cursor.execute(QUEUES, [order])
+        return sorted((QueueState(*row) for row in cursor.fetchall()), key=lambda q: order.index(q.name))
 
 
 def queue_json(state: QueueState, now: datetime) -> dict[str, Any]:
@@ -84,17 +61,6 @@ def queue_json(state: QueueState, now: datetime) -> dict[str, Any]:
         "running": state.running,
         "oldest_wait": waited,
         "paused": state.paused,
-    }
-
-
-def pool_json(state: PoolState) -> dict[str, Any]:
-    """Return a pool for operators."""
-    return {
-        "name": state.name,
-        "workers": {"alive": state.alive, "draining": state.draining},
-        "slots": state.slots,
-        "busy": state.busy,
-        "hosts": sorted(state.hosts),
     }
 
 
@@ -150,10 +116,3 @@ def _ready_counts(lanes: Sequence[Lane]) -> dict[tuple[int, str], int]:
             [[lane.tenant_id for lane in lanes], [lane.queue for lane in lanes]],
         )
         return {(tenant_id, queue): count for tenant_id, queue, count in cursor.fetchall()}
-
-
-def _by_queue(question: str) -> Iterable[tuple[Any, ...]]:
-    order = [queue.value for queue in Queue]
-    with connection.cursor() as cursor:
-        cursor.execute(question, [order])
-        return sorted(cursor.fetchall(), key=lambda row: order.index(row[0]))

@@ -10,8 +10,8 @@ import pytest
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from tasks.models import Leader, Worker
-from tests.tasks.api.work import publish_types, start_platform, submitted
+from tasks.models import Leader, PoolMachine, Worker
+from tests.tasks.api.work import publish_types, serve, start_platform, submitted
 from tests.tenants.callers import World
 
 STATUS = "/api/v1/operator/status"
@@ -27,8 +27,7 @@ def platform(world: World) -> World:
 def with_setting(settings: Any, **update: str) -> Any:
     """Return the environment with other values, without what it has worked out from the old."""
     changed = settings.SWITCHYARD.model_copy(update=update)
-    for name in ("broker", "pool_slots"):
-        changed.__dict__.pop(name, None)
+    changed.__dict__.pop("broker", None)
     return changed
 
 
@@ -57,24 +56,44 @@ def test_without_a_dispatcher_the_platform_is_down(platform: World) -> None:
 
 
 def test_one_pool_without_workers_degrades_and_none_at_all_is_down(platform: World) -> None:
+    serve("batch", 2, 2)
     Worker.objects.filter(queue="batch").update(status="gone")
     status, components, _ = told(platform)
     assert (status, components["pool batch"]) == ("degraded", "down")
+    PoolMachine.objects.all().delete()
     Worker.objects.update(status="lost")
     assert told(platform)[0] == "down"
 
 
-def test_a_pool_that_nobody_wants_is_healthy_until_work_waits_for_it(
-    platform: World, settings: Any
-) -> None:
-    smaller = with_setting(settings, pools="critical=2,normal=2,batch=0")
+def test_a_pool_below_its_minimum_is_degraded_and_one_that_grows_is_well(platform: World) -> None:
+    serve("batch", 3, 3)
+    assert told(platform)[1]["pool batch"] == "degraded"
+    serve("normal", 2, 8, target=5)
+    assert told(platform)[1]["pool normal"] == "healthy"
+
+
+def test_a_pool_that_nobody_serves_is_healthy_until_work_waits_for_it(platform: World) -> None:
     Worker.objects.filter(queue="batch").update(status="gone")
-    with override_settings(SWITCHYARD=smaller):
-        assert told(platform)[1]["pool batch"] == "healthy"
-        submitted(platform.acme, queue="batch")
-        status, components, body = told(platform)
+    assert told(platform)[1]["pool batch"] == "healthy"
+    submitted(platform.acme, queue="batch")
+    status, components, body = told(platform)
     assert (status, components["pool batch"]) == ("degraded", "down")
     assert body["oldest_wait"] is not None
+
+
+def test_a_pool_that_rests_at_0_is_well_and_one_scaled_to_0_is_not(platform: World) -> None:
+    Worker.objects.all().update(status="gone")
+    row = serve("batch", 0, 4)
+    status, components, body = told(platform)
+    # Not down: it starts a worker as soon as a task waits.
+    assert (status, components["pool batch"]) == ("healthy", "healthy")
+    assert "It rests at 0 slots until a task waits." in [row["detail"] for row in body["components"]]
+    PoolMachine.objects.filter(pk=row.pk).update(most=0)
+    serve("normal", 0, 4)
+    status, components, body = told(platform)
+    assert (status, components["pool batch"]) == ("degraded", "degraded")
+    (sentence,) = (row["detail"] for row in body["components"] if row["name"] == "pool batch")
+    assert sentence == "It is scaled to 0: what is submitted waits, 0 now."
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a machine's worker processes are laid out, and what counts as one of our leftovers."""
+"""What a pool manager tells of its workers and pools, and what counts as one of our leftovers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from ops.pools import housekeeping
 from ops.pools.housekeeping import Housekeeping, attempt_of
 from ops.pools.machine import this_machine
 from ops.pools.records import Machine, Records
-from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, plan, pulse, worker_program
+from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, pulse, worker_program
 from ops.supervision.programs import Watched
-from tasks.models import Run
+from switchyard.bounds import Bounds
+from tasks.models import PoolBounds, PoolMachine, Run, Worker
+from tasks.services.pools import PoolReport
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
@@ -35,22 +38,6 @@ def tenant(transactional_db: None) -> Tenant:
     publish_types()
     start_platform()
     return Tenant.objects.create(slug="acme", name="Acme")
-
-
-@pytest.mark.parametrize(
-    ("slots", "expected"),
-    [
-        ({"critical": 2}, [("critical", 1, 2)]),
-        ({"normal": 0}, []),
-        ({"normal": 8}, [("normal", 1, 8)]),
-        ({"normal": 9}, [("normal", 1, 5), ("normal", 2, 4)]),
-        ({"batch": 17}, [("batch", 1, 6), ("batch", 2, 6), ("batch", 3, 5)]),
-    ],
-)
-def test_slots_are_spread_evenly_over_few_workers(
-    slots: dict[str, int], expected: list[tuple[str, int, int]]
-) -> None:
-    assert [(each.queue, each.number, each.slots) for each in plan(slots)] == expected
 
 
 def a_program(tmp_path: Path) -> Any:
@@ -217,3 +204,49 @@ def test_a_supervisor_that_ended_itself_without_its_lease_makes_no_poison(
     records.write()
     task.refresh_from_db()
     assert (task.status, task.losses, task.crashes) == ("queued", 1, 0)
+
+
+def test_a_worker_that_drained_is_gone_and_not_lost(tenant: Tenant, records: Records) -> None:
+    records.now([replace(a_pulse(), draining=True)], clean=True)
+    records.write()
+    records.now([], clean=True)
+    records.write()
+    assert Worker.objects.get(pk=WORKER).status == "gone"
+
+
+def test_a_manager_tells_what_it_makes_of_its_pools_and_hears_what_there_is_to_do(
+    tenant: Tenant, records: Records
+) -> None:
+    records.pools([PoolReport("batch", Bounds(0, 4), 1, "why")], capacity=6, capacity_set=True)
+    PoolBounds.objects.create(queue="batch", least=0, most=3, by="test")
+    running(submitted(tenant))
+    submitted(tenant, queue="batch")
+    records.write()
+    row = PoolMachine.objects.get()
+    assert (row.machine, row.queue, row.least, row.most, row.target) == ("here", "batch", 0, 4, 1)
+    assert (row.capacity, row.capacity_set, row.why) == (6, True, "why")
+    assert row.types["shell.command"] == 1
+    seen = records.seen()
+    assert seen is not None
+    assert seen.scaled == {"batch": Bounds(0, 3)}
+    assert seen.running == {WORKER: 1}
+    assert (seen.demands["batch"].waiting, seen.demands["normal"].running) == (1, 1)
+
+
+def test_a_manager_that_ends_serves_nothing_any_more(tenant: Tenant, tmp_path: Path) -> None:
+    ending = Records(Machine("here", "full", "1"), described_types(), Housekeeping(tmp_path))
+    for queue in ("normal", "batch"):
+        PoolMachine.objects.create(
+            machine="here" if queue == "batch" else "there",
+            queue=queue,
+            least=0,
+            most=4,
+            target=0,
+            why="",
+            capacity=4,
+        )
+    ending.pools([PoolReport("batch", Bounds(0, 4), 0, "")], capacity=4, capacity_set=False)
+    ending.now([], draining=True, clean=True)
+    ending._finished = True
+    ending.run()
+    assert [row.machine for row in PoolMachine.objects.all()] == ["there"]

@@ -116,6 +116,35 @@ with Watch(say) as watch:
     assert run(tmp_path, body) == ["True"]
 
 
+def test_a_program_that_is_let_go_has_all_the_time_it_needs_and_is_not_started_again(
+    tmp_path: Path,
+) -> None:
+    lines = run(
+        tmp_path,
+        """
+PATIENT = '''
+import pathlib, signal, sys, time
+def leave(*_):
+    pathlib.Path("told").touch()
+    time.sleep(1)
+    sys.exit(0)
+signal.signal(signal.SIGUSR2, leave)
+pathlib.Path("up").touch()
+time.sleep(60)
+'''
+with Watch(say) as watch:
+    watch.add(program("patient", PATIENT, grace=0.1, leave_signal=signal.SIGUSR2))
+    watch.until(lambda: (folder / "up").exists(), seconds=10)
+    watch.let_go("patient")
+    watch.until(lambda: (folder / "told").exists(), seconds=10)
+    began = time.monotonic()
+    watch.until(lambda: "patient" not in watch.programs, seconds=10)
+    say(0.5 < time.monotonic() - began < 9)
+""",
+    )
+    assert lines == ["True"]
+
+
 def test_a_second_stop_signal_means_now(tmp_path: Path) -> None:
     body = """
 with Watch(say) as watch:
@@ -202,6 +231,8 @@ def test_a_heartbeat_that_stops_means_that_it_hangs(
         assert not watched.hangs(49)
         assert watched.hangs(70), "no file at all is silence too"
         watched.stopping = True
+        assert watched.hangs(71), "who is let go has no grace that would end it"
+        watched.kill_at = 100
         assert not watched.hangs(90), "who drains has its own grace"
     finally:
         watched.process.kill()

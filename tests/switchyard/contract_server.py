@@ -54,6 +54,8 @@ class ContractServer:
         self.streams = 0
         self.operator_status: dict[str, Any] | None = None
         self.ready: dict[str, Any] = {"status": "ok"}
+        # What the pools look like, one answer after another; the last one stays.
+        self.pools: list[list[dict[str, Any]]] = [[]]
         self._port = 0
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -188,6 +190,11 @@ class ContractServer:
                 await problem(send, 403, "forbidden", "Only platform operators may do this.")
             else:
                 await answer(send, 200, {}, self.operator_status)
+        elif path == "/api/v1/operator/pools":
+            if method == "PATCH":
+                self.bodies.append(json.loads(body))
+            await answer(send, 200, {}, page(self.pools[0]))
+            self.pools = self.pools[1:] or self.pools
         elif path.startswith(f"/api/v1/tenants/{TENANT}/tokens"):
             made = {"id": "t1", "name": "ci", "prefix": "sy_a", "scopes": ["*"], "expires_at": None}
             if method == "POST":

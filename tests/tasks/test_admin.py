@@ -50,7 +50,7 @@ def act(client: Client, action: str, *tasks: Task) -> None:
 def test_every_model_that_can_be_registered_is() -> None:
     known = {
         *("backlog", "dependency", "inflight", "lane", "later", "leader", "parked", "ready"),
-        *("keyholder", "pause", "run", "task", "tasktype", "worker"),
+        *("keyholder", "pause", "poolbounds", "poolmachine", "run", "task", "tasktype", "worker"),
     }
     assert set(MODELS) == known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +30,13 @@ def this_machine(*, isolation: str, minimum: str, workspaces: Path) -> Machine:
             why = found.reasons.get(level, "unknown reason")
             raise SandboxError(f"Isolation {isolation} does not work on this machine: {why}")
     return Machine(host=socket.gethostname(), isolation=str(level), version=installed_version())
+
+
+def usable_cores() -> int:
+    """Return the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def installed_version() -> str:

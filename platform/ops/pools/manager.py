@@ -1,7 +1,8 @@
 """Run this machine's worker processes until asked to stop.
 
 1. Find the isolation level, and refuse to start below the required minimum.
-2. Start the pooler of connections, then one Celery worker (or more, by size) per pool.
+2. Start the pooler of connections, then the Celery workers that give each pool its size, and more
+   or fewer of them as the sizes change (in :mod:`ops.pools.scaling`).
 3. Restart what dies; kill and restart what hangs; replace what an operator drains.
 4. Keep the worker rows right, end orphans, wipe left workspaces (in :mod:`ops.pools.records`).
 5. On SIGTERM let all workers drain at once; kill what is left after drain, grace and margin.
@@ -21,29 +22,35 @@ from ops.pools.housekeeping import Housekeeping
 from ops.pools.machine import this_machine
 from ops.pools.records import Records
 from ops.pools.rolling import Rolling
-from ops.pools.workers import STOP_MARGIN, WorkerPlan, plan, pulse, worker_program
+from ops.pools.scaling import Scaling, Sizes
+from ops.pools.workers import STOP_MARGIN, WorkerPlan, pulse, worker_program
 from ops.supervision.programs import Watched
-from ops.supervision.watch import Interrupted, Watch
+from ops.supervision.watch import LOOK_EVERY, Interrupted, Watch
 
 logger = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 5.0
-START_APART_SECONDS = 3.0
+POOLER_SECONDS = 3.0
+FIRST_LOOK_SECONDS = 3.0
+"""Without an answer of the database by then the pools start by the setting."""
+
+LOOK_SOON = 0.1
+"""How long the manager sleeps at most while a worker is starting."""
 
 
 class Manager:
     """The pool manager of one machine.
 
-    ``pool_slots``: queue to slots. ``folder`` holds heartbeat files, ``logs`` the workers' logs
-    (None: the manager's own output), ``directory`` is where workers start. ``drain`` and
-    ``cancel_grace`` in seconds.
+    ``sizes``: of its pools. ``folder`` holds heartbeat files, ``logs`` the workers' logs (None: the
+    manager's own output), ``directory`` is where workers start. ``drain`` and ``cancel_grace`` in
+    seconds.
     """
 
     def __init__(
         self,
         *,
         database_url: str,
-        pool_slots: dict[str, int],
+        sizes: Sizes,
         isolation: str,
         isolation_minimum: str,
         workspaces: Path,
@@ -57,7 +64,8 @@ class Manager:
         self.machine = this_machine(
             isolation=isolation, minimum=isolation_minimum, workspaces=workspaces
         )
-        self.plans: dict[str, WorkerPlan] = {what.name: what for what in plan(pool_slots)}
+        self.plans: dict[str, WorkerPlan] = {}
+        self.sizes = sizes
         self.records = Records(self.machine, types, Housekeeping(workspaces))
         self.folder = folder
         self.logs = logs
@@ -72,14 +80,24 @@ class Manager:
         """Serve until SIGTERM or SIGINT, then drain."""
         self.records.start()
         with Watch(logger.warning) as watch:
-            rolling = Rolling(self.plans, partial(self._start_one, watch), _is_up)
+            start = partial(self._start_one, watch)
+            rolling = Rolling(self.plans, start, _is_up)
+            scaling = Scaling(self.plans, start, self.sizes)
             with suppress(Interrupted):
-                self._start(watch)
+                self._prepare(watch)
             while not watch.stop_requests:
-                watch.turn()
+                soon = scaling.turn(watch, self.records.seen(), rolling.pair)
+                self.records.pools(
+                    scaling.reports,
+                    capacity=scaling.capacity,
+                    capacity_set=self.sizes.capacity is not None,
+                )
+                watch.turn(LOOK_SOON if soon else LOOK_EVERY)
                 rolling.ask(self.records.to_drain())
                 rolling.turn(watch)
                 self._report(watch)
+                # Who watches this folder for heartbeats (docker) finds one also while no worker runs.
+                (self.folder / "manager").touch()
             logger.info("draining")
             watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
             # Only now: runs that end while their worker drains still write through it.
@@ -90,21 +108,13 @@ class Manager:
             self.records.now([], draining=True, clean=True)
             self.records.finish(seconds=LAST_WORDS_SECONDS)
 
-    def _start(self, watch: Watch) -> None:
-        """Start the workers one by one, in the order of the setting.
-
-        Each waits a moment for the one before: on a small machine the first pool, which somebody
-        waits for, would otherwise share the processors with all others' imports.
-        """
+    def _prepare(self, watch: Watch) -> None:
+        """Start the pooler, and learn how the pools were scaled before."""
         if self.connections:
             watch.add(self.connections.program)
-            watch.until(self.connections.ready, seconds=START_APART_SECONDS)
-        for what in self.plans.values():
-            watched = self._start_one(watch, what)
-            is_up = partial(_is_up, what, watched)
-            watch.until(is_up, seconds=START_APART_SECONDS)
-            self._report(watch)
-        logger.info("%d workers at isolation %s", len(self.plans), self.machine.isolation)
+            watch.until(self.connections.ready, seconds=POOLER_SECONDS)
+        watch.until(lambda: self.records.seen() is not None, seconds=FIRST_LOOK_SECONDS)
+        logger.info("workers run at isolation %s", self.machine.isolation)
 
     def _start_one(self, watch: Watch, what: WorkerPlan) -> Watched:
         return watch.add(

@@ -17,8 +17,11 @@ from typing import Any
 
 from django.db import Error, connection
 
+from ops.pools.scaling import Seen
 from ops.pools.workers import Pulse
+from tasks.selectors.pools import demands, running_of, scaled_bounds
 from tasks.services.lose import lose_runs_of
+from tasks.services.pools import PoolReport, machine_gone, machine_report
 from tasks.services.workers import (
     task_types_publish,
     worker_gone,
@@ -43,7 +46,7 @@ class Machine:
 
 
 class Records(threading.Thread):
-    """Keeps the worker rows and the task types of this machine up to date.
+    """Keeps this machine's rows (workers, pools, task types) right, and asks what there is to do.
 
     ``types``: name to description, as the registry gives it. ``housekeeping`` is called every few
     seconds in the same thread, because it asks the database what may be removed.
@@ -65,6 +68,9 @@ class Records(threading.Thread):
         self._draining = False
         self._clean = False
         self._to_drain: set[str] = set()
+        self._seen: Seen | None = None
+        self._pools: list[PoolReport] = []
+        self._capacity = (0, False)
         self._gone: set[uuid.UUID] = set()
         self._buried: dict[uuid.UUID, int] = {}
         self._change = threading.Condition()
@@ -77,7 +83,7 @@ class Records(threading.Thread):
         """
         found = {pulse.worker_id: pulse for pulse in pulses}
         with self._change:
-            changed = _deaths(found) != _deaths(self._pulses) or clean > self._clean
+            changed = _changes(found) != _changes(self._pulses) or clean > self._clean
             self._pulses, self._draining, self._clean = found, draining, clean
             if changed:
                 self._change.notify()
@@ -86,6 +92,23 @@ class Records(threading.Thread):
         """Return the names of the workers that an operator wants to see drained."""
         with self._change:
             return set(self._to_drain)
+
+    def seen(self) -> Seen | None:
+        """Return what the database said last; None before it has said anything."""
+        with self._change:
+            return self._seen
+
+    def pools(self, reports: Iterable[PoolReport], *, capacity: int, capacity_set: bool) -> None:
+        """Take what this machine does for its queues (from the manager's thread)."""
+        told = list(reports)
+        with self._change:
+            # Not the reasons: they change with every task that waits.
+            changed = [(each.bounds, each.target) for each in told] != [
+                (each.bounds, each.target) for each in self._pools
+            ]
+            self._pools, self._capacity = told, (capacity, capacity_set)
+            if changed:
+                self._change.notify()
 
     def finish(self, *, seconds: float) -> None:
         """Write the last state and end; gives up after so many seconds."""
@@ -102,6 +125,8 @@ class Records(threading.Thread):
             finished = self._finished
             try:
                 self.write()
+                if finished:
+                    machine_gone(self.machine.host, [report.queue for report in self._pools])
                 if not finished and time.monotonic() - tidied > HOUSEKEEPING_EVERY:
                     self.housekeeping()
                     tidied = time.monotonic()
@@ -121,15 +146,15 @@ class Records(threading.Thread):
                     self._change.wait(EVERY)
 
     def write(self) -> None:
-        """Write one round: workers, and the runs of those that have died."""
+        """Look what there is to do, then write: workers, pools, and the runs of those that have died."""
+        self._look()
         if not self._published:
             task_types_publish(self.types)
             self._published = True
         with self._change:
             pulses, draining, clean = dict(self._pulses), self._draining, self._clean
         for worker_id in self._known.keys() - pulses.keys():
-            worker_gone(worker_id, lost=not draining)
-            del self._known[worker_id]
+            worker_gone(worker_id, lost=not (draining or self._known.pop(worker_id).draining))
             self._gone.add(worker_id)
         if clean:
             self._give_up_runs(pulses)
@@ -141,6 +166,29 @@ class Records(threading.Thread):
                 self._register(pulse)
             worker_seen(worker_id, busy=pulse.busy, draining=pulse.draining)
             self._known[worker_id] = pulse
+        if not draining:
+            self._tell()
+
+    def _look(self) -> None:
+        """Ask what there is to do; before all else, because a manager that starts waits for it."""
+        seen = Seen(demands(), scaled_bounds(), running_of(self._known))
+        with self._change:
+            self._seen = seen
+
+    def _tell(self) -> None:
+        """Tell what this machine makes of it."""
+        with self._change:
+            reports, (capacity, capacity_set) = self._pools, self._capacity
+        machine_report(
+            self.machine.host,
+            reports,
+            capacity=capacity,
+            capacity_set=capacity_set,
+            types=self._versions(),
+        )
+
+    def _versions(self) -> dict[str, int]:
+        return {name: described["version"] for name, described in self.types.items()}
 
     def _give_up_runs(self, pulses: Mapping[uuid.UUID, Pulse]) -> None:
         """End the runs of those that have died, instead of waiting for their leases to end."""
@@ -167,15 +215,15 @@ class Records(threading.Thread):
             slots=pulse.plan.slots,
             isolation=self.machine.isolation,
             version=self.machine.version,
-            types={name: described["version"] for name, described in self.types.items()},
+            types=self._versions(),
             handlers={name: described["handler"] for name, described in self.types.items()},
         )
 
 
-def _deaths(pulses: Mapping[uuid.UUID, Pulse]) -> dict[uuid.UUID, int]:
-    """Return the workers that live, and how many of each one's children have died badly."""
+def _changes(pulses: Mapping[uuid.UUID, Pulse]) -> dict[uuid.UUID, tuple[int, bool]]:
+    """Return what is written at once: which workers live, whether each drains, its children's deaths."""
     return {
-        worker_id: pulse.dead_children[-1][0] if pulse.dead_children else 0
+        worker_id: (pulse.dead_children[-1][0] if pulse.dead_children else 0, pulse.draining)
         for worker_id, pulse in pulses.items()
     }
 

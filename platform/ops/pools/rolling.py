@@ -37,28 +37,34 @@ class Rolling:
         self._start = start
         self._is_up = is_up
         self._asked: list[str] = []
-        self._successor: tuple[str, Watched, float] | None = None
+        self._successor: tuple[str, str, Watched, float] | None = None
 
     def ask(self, names: Iterable[str]) -> None:
         """Have these workers replaced, after those that were asked for before."""
         self._asked += [name for name in names if name in self._plans and name not in self._asked]
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """The worker that is being replaced and its successor, while both are there."""
+        return self._successor[:2] if self._successor else None
 
     def turn(self, watch: Watch) -> None:
         """Take the next step, if it is time for one."""
         for name in [name for name in self._plans if name not in watch.programs]:
             del self._plans[name]
             self._asked = [each for each in self._asked if each != name]
-        waiting = [name for name in self._asked if not watch.programs[name].stopping]
-        if not waiting:
-            return
-        old = waiting[0]
         if self._successor is None:
+            waiting = [name for name in self._asked if not watch.programs[name].stopping]
+            if not waiting:
+                return
+            old = waiting[0]
             plan = replace(self._plans[old], generation=self._plans[old].generation + 1)
             self._plans[plan.name] = plan
-            self._successor = (plan.name, self._start(plan), time.monotonic() + SUCCESSOR_SECONDS)
+            until = time.monotonic() + SUCCESSOR_SECONDS
+            self._successor = (old, plan.name, self._start(plan), until)
             logger.info("%s is to drain: %s takes its place", old, plan.name)
             return
-        new, watched, until = self._successor
+        old, new, watched, until = self._successor
         if self._is_up(self._plans[new], watched) or time.monotonic() >= until:
             watch.retire(old)
             self._successor = None

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ops.supervision.programs import Program, Watched
 
-# More slots than this share one event loop badly; a pool grows by whole processes instead.
-SLOTS_PER_WORKER = 8
 # After the drain, or a grace later where that would make it fail, a run is interrupted and may clean
 # up for the grace; then its end is written.
 STOP_MARGIN = 10.0
@@ -43,17 +41,6 @@ class WorkerPlan:
         return self.place if self.generation == 1 else f"{self.place}.{self.generation}"
 
 
-def plan(pool_slots: dict[str, int]) -> list[WorkerPlan]:
-    """Spread each queue's slots over as few worker processes as is wise, as evenly as it goes."""
-    plans = []
-    for queue, slots in pool_slots.items():
-        processes = -(-slots // SLOTS_PER_WORKER)
-        for number in range(processes):
-            share = slots // processes + (number < slots % processes)
-            plans.append(WorkerPlan(queue, number + 1, share))
-    return plans
-
-
 def worker_program(
     what: WorkerPlan,
     *,
@@ -70,6 +57,9 @@ def worker_program(
     ``folder`` holds the heartbeat files; ``logs`` None sends the output where the manager's goes
     (in a container). Every start has an id of its own, by which its runs name their worker.
     """
+    # Here, because `up` reads this module too, and has no use for Celery.
+    from workers.worker_steps import LEAVE_SIGNAL
+
     heartbeat = folder / what.name
 
     def fresh() -> dict[str, str]:
@@ -96,6 +86,7 @@ def worker_program(
         log=logs / f"{what.place}.log" if logs else None,
         fresh=fresh,
         grace=stop_seconds,
+        leave_signal=LEAVE_SIGNAL,
         heartbeat=heartbeat,
         warm_up=WARM_UP,
     )

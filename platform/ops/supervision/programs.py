@@ -38,6 +38,7 @@ class Program:
     ``enter`` runs in the child just before the exec: it changes namespace, directory and user.
     ``fresh`` gives variables that are made anew for every start.
     ``before`` runs in the supervisor before every start: it clears what a crash left behind.
+    ``leave_signal`` asks it to end when it has finished what it does, for which it has all the time.
     ``heartbeat`` is a file that the program touches; unchanged for ``silence`` seconds (after
     ``warm_up`` seconds of life) means that it hangs, and it is killed. All durations in seconds.
     """
@@ -52,6 +53,7 @@ class Program:
     before: Callable[[], None] | None = None
     keep_descriptors: tuple[int, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
+    leave_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     orphan_signal: signal.Signals = signal.SIGKILL
     heartbeat: Path | None = None
@@ -135,6 +137,13 @@ class Watched:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, self.program.stop_signal)
 
+    def ask_to_leave(self) -> None:
+        """Send the signal to end once it has nothing to do; no grace runs out, but a hang is noticed."""
+        self.stopping = True
+        if self.process and self.kill_at is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, self.program.leave_signal)
+
     def kill(self) -> None:
         """Kill the process and all that stayed in its process group."""
         if self.process:
@@ -154,7 +163,8 @@ class Watched:
         clock that is set back or forward never kills a healthy program.
         """
         path = self.program.heartbeat
-        if path is None or not self.alive or self.stopping or now - self.started < self.program.warm_up:
+        stopping = self.kill_at is not None
+        if path is None or not self.alive or stopping or now - self.started < self.program.warm_up:
             self._pulse = (self._pulse[0], now)
             return False
         try:

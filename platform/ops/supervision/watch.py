@@ -173,6 +173,11 @@ class Watch:
         self._retired.add(name)
         self.programs[name].ask_to_stop()
 
+    def let_go(self, name: str) -> None:
+        """End a program once it has finished what it does, however long that takes, and forget it."""
+        self._retired.add(name)
+        self.programs[name].ask_to_leave()
+
     def _see_off(self, now: float) -> None:
         """Kill a retired program that takes too long, and forget one that has ended."""
         for name in tuple(self._retired):

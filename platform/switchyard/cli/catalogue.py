@@ -37,6 +37,7 @@ COMMANDS = (
     Command("status", "switchyard.cli.status", "The state of every component.", OPERATORS),
     Command("queues", "switchyard.cli.queues", "The queues and their counts.", OPERATORS),
     Command("workers", "switchyard.cli.workers", "The workers that are alive.", OPERATORS),
+    Command("scale", "switchyard.cli.scale", "The pools, and how many slots they have.", OPERATORS),
     Command("drain", "switchyard.cli.drain", "Replace a worker, or --all one by one.", OPERATORS),
     Command("tenants", "switchyard.cli.tenants", "list, create.", OPERATORS),
     Command("version", "", "The version of this command.", OPERATORS),

@@ -56,6 +56,16 @@ class Operator:
         """Yield the workers that are alive."""
         return self._list("workers")
 
+    def pools(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the pools: bounds, target and why, slots, how many are busy, what waits."""
+        return self._list("pools")
+
+    def scale(self, bounds: Mapping[str, tuple[int, int]]) -> Sequence[Mapping[str, Any]]:
+        """Set the fewest and the most slots of pools on each machine, all or none; return all pools."""
+        body = {queue: {"min": least, "max": most} for queue, (least, most) in bounds.items()}
+        answer = self._transport.request("PATCH", "/api/v1/operator/pools", body=body)
+        return list(_object(answer).get("results", ()))
+
     def drain(self, worker: str) -> Mapping[str, Any]:
         """Let a worker, given by its id, finish what it runs and end; another takes its place."""
         path = f"/api/v1/operator/workers/{quote(worker, safe='')}/drain"

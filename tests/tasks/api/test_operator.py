@@ -1,4 +1,4 @@
-"""``/operator/{tasks,workers,pools,queues,lanes}``."""
+"""``/operator/{tasks,workers,queues,lanes}``."""
 
 from __future__ import annotations
 
@@ -79,27 +79,16 @@ def test_workers_are_those_that_live_unless_others_are_asked_for(acme: World) ->
     assert caller.get(f"{OPERATOR}/workers?status=dead").status_code == 400
 
 
-def test_pools_and_queues_count_what_there_is(acme: World) -> None:
+def test_queues_count_what_there_is(acme: World) -> None:
     old = submitted(acme.acme)
     Task.objects.filter(pk=old.pk).update(queued_at=Now() - timedelta(minutes=5))
     running(submitted(acme.other))
-    Worker.objects.filter(queue="batch").update(status="draining", busy=1)
     caller = acme.operator()
     queues = {row["name"]: row for row in caller.get(f"{OPERATOR}/queues").json()["results"]}
     assert list(queues) == ["critical", "normal", "batch"]
     assert (queues["normal"]["ready"], queues["normal"]["running"]) == (1, 1)
     assert 299 < queues["normal"]["oldest_wait"] < 330
     assert queues["batch"]["oldest_wait"] is None
-    pools = {row["name"]: row for row in caller.get(f"{OPERATOR}/pools").json()["results"]}
-    assert pools["normal"] == {
-        "name": "normal",
-        "workers": {"alive": 1, "draining": 0},
-        "slots": 2,
-        "busy": 0,
-        "hosts": ["h1"],
-    }
-    assert pools["batch"]["workers"] == {"alive": 0, "draining": 1}
-    assert (pools["batch"]["slots"], pools["batch"]["busy"]) == (0, 1)
 
 
 def test_lanes_show_what_holds_them(acme: World) -> None:

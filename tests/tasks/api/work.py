@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
-from tasks.models import Inflight, Leader, Ready, Task, TaskType
+from tasks.models import Inflight, Leader, PoolMachine, Ready, Task, TaskType
 from tasks.outcomes import Outcome
 from tasks.services.append import Lines, Said, append
 from tasks.services.claim import Claimed, claim
@@ -103,6 +103,16 @@ def start_platform(*queues: str) -> None:
             types=dict(TaskType.objects.values_list("name", "version")),
             handlers=dict(TaskType.objects.values_list("name", "handler")),
         )
+
+
+def serve(queue: str, least: int, most: int, *, target: int | None = None, **more: Any) -> PoolMachine:
+    """Let the pool manager of a machine (``m1``) say that it serves a queue within these bounds."""
+    told = {"machine": "m1", "capacity": 8, "why": "because", **more}
+    types = dict(TaskType.objects.values_list("name", "version"))
+    slots = least if target is None else target
+    return PoolMachine.objects.create(
+        queue=queue, least=least, most=most, target=slots, types=types, **told
+    )
 
 
 def caller(name: str) -> Actor:

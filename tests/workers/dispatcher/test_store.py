@@ -153,6 +153,19 @@ def test_only_workers_that_were_seen_lately_count(tenant: Tenant) -> None:
     assert "batch" not in capacities()
 
 
+def test_what_a_draining_worker_runs_takes_no_slot_from_the_others(tenant: Tenant) -> None:
+    others = Worker.objects.get(queue="normal").pk
+    Worker.objects.filter(pk=WORKER).update(queue="normal", status="draining")
+    assert capacities()["normal"].slots == 2
+    running(submitted(tenant))
+    found = capacities()["normal"]
+    assert (found.slots, found.slots - len(store.inflight())) == (3, 2)
+    assert found.types
+    Worker.objects.filter(pk=others).update(status="gone")
+    found = capacities()["normal"]
+    assert (found.slots, found.types) == (1, {})
+
+
 def test_one_leads_until_it_resigns_or_falls_silent(tenant: Tenant) -> None:
     Leader.objects.filter(name="dispatcher").update(renewed_at="2020-01-01T00:00:00Z")
     one, two = Leadership("dispatcher"), Leadership("dispatcher")

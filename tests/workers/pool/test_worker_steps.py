@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 
 from tests.workers.conftest import Valkey, Worker, until
+from workers import worker_steps
 
 StartWorker = Callable[..., Worker]
 
@@ -78,6 +79,37 @@ def test_a_child_learns_of_the_drain_and_the_file_goes_with_the_worker(
     assert worker.process.wait(20) == 0
     assert worker.numbers("end") == [2]
     assert not worker.file.exists()
+
+
+def test_a_worker_that_is_told_to_leave_ends_with_its_last_task_and_tells_no_child(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker().ready()
+    publisher.send_task("pool.work", [1, 4], queue="normal")
+    until(lambda: worker.numbers("start") == [1], 5, "it runs")
+    worker.process.send_signal(worker_steps.LEAVE_SIGNAL)
+    tick = worker.facts()["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 2, 5, "it beats on")
+    assert worker.facts()["draining_since"] is None
+    publisher.send_task("pool.work", [2, 0], queue="normal")
+    assert worker.process.wait(20) == 0
+    assert (worker.numbers("start"), worker.numbers("end")) == ([1], [1])
+    assert not worker.file.exists()
+
+
+def test_a_worker_that_leaves_hears_all_the_same_that_its_machine_stops(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker().ready()
+    publisher.send_task("pool.await_drain", [1], queue="normal")
+    until(lambda: worker.numbers("start") == [1], 5, "it runs")
+    worker.process.send_signal(worker_steps.LEAVE_SIGNAL)
+    tick = worker.facts()["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 2, 5, "it leaves")
+    assert not worker.lines("drained")
+    worker.process.terminate()
+    until(lambda: worker.lines("drained"), 5, "its child learns of the drain")
+    assert worker.process.wait(20) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a flag of Linux")

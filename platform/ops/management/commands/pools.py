@@ -9,7 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ops.pools.machine import usable_cores
 from ops.pools.manager import Manager
+from ops.pools.scaling import Sizes
 from workers.publishing import described_types
 from workers.sandbox import SandboxError
 from workers.supervisor.place import workspace_root
@@ -35,7 +37,12 @@ class Command(BaseCommand):
         try:
             manager = Manager(
                 database_url=environment.database_url,
-                pool_slots=environment.pool_slots,
+                sizes=Sizes(
+                    environment.pool_bounds,
+                    environment.capacity,
+                    usable_cores(),
+                    environment.pool_idle,
+                ),
                 isolation=environment.isolation,
                 isolation_minimum=environment.isolation_minimum,
                 workspaces=workspace_root(),

@@ -1,0 +1,50 @@
+"""Settings of the pools: what is taken, and the sentences about what is not."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from config.environment import Environment
+from switchyard.bounds import Bounds
+
+
+def settings(**given: str) -> Environment:
+    """The settings with these variables, whatever else is in the environment."""
+    return Environment.model_validate(
+        {
+            "database_url": "postgresql:///none",
+            "redis_url": "redis://127.0.0.1",
+            "SWITCHYARD_SECRET_KEY": "only-for-tests-" + "0" * 40,
+            **given,
+        }
+    )
+
+
+def test_pools_are_given_as_sizes_or_ranges() -> None:
+    assert settings().pool_bounds == dict.fromkeys(("critical", "normal", "batch"), Bounds(2, 2))
+    given = settings(SWITCHYARD_POOLS="critical=2..8, normal=4,batch=0..4", SWITCHYARD_CAPACITY="6")
+    assert given.pool_bounds == {
+        "critical": Bounds(2, 8),
+        "normal": Bounds(4, 4),
+        "batch": Bounds(0, 4),
+    }
+    assert (given.capacity, settings().capacity) == (6, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"SWITCHYARD_POOLS": "critical"}, "SWITCHYARD_POOLS takes queue=slots pairs"),
+        ({"SWITCHYARD_POOLS": "critical=8..2"}, "critical: 8..2 begins above its end"),
+        ({"SWITCHYARD_POOLS": "critical=2,critical=3"}, "critical is named twice"),
+        ({"SWITCHYARD_POOLS": "system=2"}, "'system=2' does not begin with critical="),
+        ({"SWITCHYARD_CAPACITY": "5"}, "SWITCHYARD_CAPACITY=5 is less than the 6 slots"),
+        ({"SWITCHYARD_CAPACITY": "0"}, "greater than or equal to 1"),
+        ({"SWITCHYARD_POOL_IDLE": "0"}, "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_one_stops_the_start_with_a_sentence(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings(**given)
+    assert sentence in str(refused.value)
