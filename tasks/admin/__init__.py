@@ -16,6 +16,7 @@ from tasks.admin.dispatching import (
     ParkedAdmin,
     ReadyAdmin,
 )
+from tasks.admin.routing import EstimateAdmin, RouteAdmin
 from tasks.admin.runs import RunAdmin
 from tasks.admin.tasks import DependencyAdmin, TaskAdmin
 from tasks.admin.workers import TaskTypeAdmin, WorkerAdmin
@@ -23,12 +24,14 @@ from tasks.admin.workers import TaskTypeAdmin, WorkerAdmin
 __all__ = [
     "BacklogAdmin",
     "DependencyAdmin",
+    "EstimateAdmin",
     "InflightAdmin",
     "LaneAdmin",
     "LaterAdmin",
     "LeaderAdmin",
     "ParkedAdmin",
     "ReadyAdmin",
+    "RouteAdmin",
     "RunAdmin",
     "TaskAdmin",
     "TaskTypeAdmin",

@@ -24,6 +24,7 @@ from tasks.models.files import FileRemoval, TaskFile
 from tasks.models.history import Event, LogChunk
 from tasks.models.maintenance import Maintenance
 from tasks.models.pause import Pause
+from tasks.models.routing import Estimate, Route
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
 from tasks.models.workers import TaskType, Worker
@@ -31,6 +32,7 @@ from tasks.models.workers import TaskType, Worker
 __all__ = [
     "Backlog",
     "Dependency",
+    "Estimate",
     "Event",
     "FileRemoval",
     "Inflight",
@@ -44,6 +46,7 @@ __all__ = [
     "Parked",
     "Pause",
     "Ready",
+    "Route",
     "Run",
     "Task",
     "TaskFile",
