@@ -25,7 +25,7 @@ from tasks.api.runs import RunDetail, RunList
 from tasks.api.task_types import TaskTypeDetail, TaskTypeList
 from tasks.api.tasks import TaskDetail, TaskList
 from tasks.api.usage import Usage
-from tasks.api.windows import OperatorWindows, TypeWindows
+from tasks.api.windows import TypeWindows, WindowsOfTenants, WindowsOfTypes
 
 tenant_urlpatterns = [
     path("tasks", TaskList.as_view(), name="tasks"),
@@ -58,7 +58,8 @@ operator_urlpatterns = [
     path("task-types/<word:name>/pause", TypePause.as_view(), name="operator-type-pause"),
     path("task-types/<word:name>/resume", TypeResume.as_view(), name="operator-type-resume"),
     path("task-types/<word:name>/windows", TypeWindows.as_view(), name="operator-type-windows"),
-    path("windows", OperatorWindows.as_view(), name="operator-windows"),
+    path("windows/types", WindowsOfTypes.as_view(), name="operator-windows-types"),
+    path("windows/tenants", WindowsOfTenants.as_view(), name="operator-windows-tenants"),
     path("routes", Routes.as_view(), name="operator-routes"),
     path("routes/<name:name>", RouteDetail.as_view(), name="operator-route"),
     path("pauses", OperatorPauses.as_view(), name="operator-pauses"),

@@ -1,34 +1,59 @@
-"""``/operator/task-types/{name}/windows`` and ``/operator/windows``: off-peak windows."""
+"""``/operator/task-types/{name}/windows``, ``/operator/windows/{types,tenants}``: off-peak windows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.errors import NotFound
 from rest.etags import etag, require_match
+from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
 from tasks.clock import database_now
 from tasks.models import TaskType
-from tasks.selectors.off_peak import Stored, windows_in_use
+from tasks.selectors.off_peak import Stored, windows_json
 from tasks.services.windows import type_windows_put
 from tenants.access import OperatorView
 from tenants.api.windows import WindowsBody
-from tenants.windows import state_json
+from tenants.models import Limit
 
 
-class OperatorWindows(OperatorView):
-    """All off-peak windows, of types and of tenants."""
+class WindowsOfTypes(OperatorView):
+    """The task types that have off-peak windows."""
 
-    @extend_schema(operation_id="operator_windows_list", responses={200: dict[str, Any]})
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
+    @extend_schema(operation_id="operator_windows_of_types", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
-        """List whose they are, and whether they are open now. A tenant's are set in its limits."""
-        found = windows_in_use(database_now())
-        return Response({"results": found, "next": None, "previous": None})
+        """List their windows, and whether they are open now."""
+        now = database_now()
+        found = TaskType.objects.filter(windows__isnull=False)
+
+        def shape(row: TaskType) -> dict[str, Any]:
+            return windows_json("type", row.name, row.windows, now)
+
+        return Response(page_of(request, self.parameters, found, shape))
+
+
+class WindowsOfTenants(OperatorView):
+    """The tenants whose batch lanes have off-peak windows; they are set in the tenants' limits."""
+
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
+    @extend_schema(operation_id="operator_windows_of_tenants", responses={200: dict[str, Any]})
+    def get(self, request: Request) -> Response:
+        """List their windows, and whether they are open now."""
+        now = database_now()
+        found = Limit.objects.filter(windows__isnull=False).select_related("tenant")
+
+        def shape(row: Limit) -> dict[str, Any]:
+            return windows_json("tenant", row.tenant.slug, row.windows, now)
+
+        return Response(page_of(request, self.parameters, found, shape))
 
 
 class TypeWindows(OperatorView):
@@ -59,9 +84,8 @@ class TypeWindows(OperatorView):
 
 
 def _answer(name: str, windows: Stored) -> Response:
-    state = state_json(windows, database_now()) or {"open": True, "until": None}
-    shown = windows or {"zone": "UTC", "windows": []}
-    return Response({"type": name, **shown, **state}, headers={"ETag": etag(_tag(windows))})
+    shown = windows_json("type", name, windows, database_now())
+    return Response(shown, headers={"ETag": etag(_tag(windows))})
 
 
 def _tag(windows: Stored) -> str:

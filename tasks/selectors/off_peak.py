@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from tasks.models import TaskType
 from tenants.limits import WINDOWED
-from tenants.models import Limit
 from tenants.windows import first_opening, state_json, windows_of
 
 Stored = Mapping[str, Any] | None
@@ -32,15 +30,8 @@ def held(tenant: str, type_name: str, of_tenant: Stored, of_type: Stored, now: d
     return None
 
 
-def windows_in_use(now: datetime) -> list[dict[str, Any]]:
-    """Return all windows that are set, for operators: whose, which, and whether they are open."""
-    types = TaskType.objects.filter(windows__isnull=False).order_by("name")
-    tenants = Limit.objects.filter(windows__isnull=False).order_by("tenant__slug")
-    found: list[tuple[str, str, Any]] = [
-        ("type", name, windows) for name, windows in types.values_list("name", "windows")
-    ]
-    found += [("tenant", *row) for row in tenants.values_list("tenant__slug", "windows")]
-    return [
-        {"subject": subject, "name": name, **windows, **(state_json(windows, now) or {})}
-        for subject, name, windows in found
-    ]
+def windows_json(subject: str, name: str, windows: Stored, now: datetime) -> dict[str, Any]:
+    """Return windows for operators: whose they are, which, and whether they are open and until when."""
+    shown = windows or {"zone": "UTC", "windows": []}
+    state = state_json(windows, now) or {"open": True, "until": None}
+    return {"subject": subject, "name": name, **shown, **state}

@@ -28,6 +28,12 @@ def test_other_signs_of_patterns_are_plain_characters() -> None:
     assert fits("*[x]*", "a[x]b")
 
 
+def test_beginning_and_end_of_a_pattern_do_not_share_characters() -> None:
+    assert fits("aba*ba", "ababa")
+    assert not fits("aba*ba", "aba")
+    assert not fits("a*a", "a")
+
+
 def test_many_stars_cost_no_time() -> None:
     began = time.process_time()
     assert not fits("*a" * 50 + "*c", "a" * 255 + "b")

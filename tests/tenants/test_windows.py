@@ -59,6 +59,15 @@ def open_spans(windows: Windows, start: str, end: str) -> list[tuple[str, str]]:
     return spans
 
 
+def spans_of_changes(windows: Windows, start: str, end: str) -> list[tuple[str, str]]:
+    """Return the same from what it says is next."""
+    changes = []
+    at: datetime | None = utc(start)
+    while at is not None and (at := windows.next_change(at)) is not None and at <= utc(end):
+        changes.append(f"{at:%m-%dT%H:%M}")
+    return list(zip(changes[::2], changes[1::2], strict=True))
+
+
 def test_it_is_open_from_the_first_minute_and_not_in_the_last() -> None:
     windows = made("09:00-17:00", zone="UTC")
     at = [utc(f"2026-11-25T{time}") for time in ("08:59:59", "09:00", "16:59:59", "17:00")]
@@ -96,8 +105,9 @@ def test_what_is_always_open_never_changes() -> None:
 def test_the_hour_that_spring_skips_is_not_there_to_be_open_in(
     window: str, expected: list[tuple[str, str]]
 ) -> None:
-    found = open_spans(made(window), "2026-03-28T12:00", "2026-03-29T12:00")
-    assert found == expected
+    night = ("2026-03-28T12:00", "2026-03-29T12:00")
+    assert open_spans(made(window), *night) == expected
+    assert spans_of_changes(made(window), *night) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,8 +123,9 @@ def test_the_hour_that_spring_skips_is_not_there_to_be_open_in(
 def test_the_hour_that_autumn_shows_twice_is_open_twice(
     window: str, expected: list[tuple[str, str]]
 ) -> None:
-    found = open_spans(made(window), "2026-10-24T12:00", "2026-10-25T12:00")
-    assert found == expected
+    night = ("2026-10-24T12:00", "2026-10-25T12:00")
+    assert open_spans(made(window), *night) == expected
+    assert spans_of_changes(made(window), *night) == expected
 
 
 def test_a_zone_of_half_hours_is_met_to_the_minute() -> None:
@@ -126,9 +137,9 @@ def test_a_zone_of_half_hours_is_met_to_the_minute() -> None:
 def test_a_clock_that_is_set_by_half_an_hour_is_met_to_the_minute() -> None:
     # On 2026-04-05 Lord Howe's goes back from 02:00 to 01:30, at 15:00 UTC the day before.
     windows = made("01:30-02:00", zone="Australia/Lord_Howe")
-    assert open_spans(windows, "2026-04-04T12:00", "2026-04-04T20:00") == [
-        ("04-04T14:30", "04-04T15:30")
-    ]
+    night = ("2026-04-04T12:00", "2026-04-04T20:00")
+    assert open_spans(windows, *night) == [("04-04T14:30", "04-04T15:30")]
+    assert spans_of_changes(windows, *night) == [("04-04T14:30", "04-04T15:30")]
 
 
 def test_a_weekly_window_in_a_skipped_hour_opens_the_week_after() -> None:

@@ -93,7 +93,8 @@ class Operator:
 
     def windows(self) -> Iterator[Mapping[str, Any]]:
         """Yield the off-peak windows of types and tenants, and whether they are open."""
-        return self._list("windows")
+        yield from self._list("windows/types")
+        yield from self._list("windows/tenants")
 
     def set_windows(
         self, subject: str, name: str, windows: Mapping[str, Any], *, reason: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -69,6 +70,9 @@ def test_full_tokens_owners_admins_and_operators_raise_and_members_do_not(acme: 
         assert queue_of(caller, queue="critical") == "critical"
     refused = acme.user("mia").post(TASKS, {**DUMMY, "queue": "critical"})
     assert (refused.status_code, refused.json()["required"]) == (403, "tasks:raise")
+    # An operator who is a member is still an operator.
+    User.objects.filter(username="mia").update(is_staff=True)
+    assert queue_of(acme.user("mia"), queue="critical") == "critical"
 
 
 def test_the_first_rule_that_matches_has_the_last_word_and_the_task_says_so(

@@ -113,7 +113,8 @@ def test_only_the_batch_queue_has_windows(operator: Caller) -> None:
 def test_a_types_windows_are_set_shown_audited_and_taken_away(acme: World, operator: Caller) -> None:
     before = operator.get(TYPE)
     assert before.json() == {
-        "type": "test.dummy",
+        "subject": "type",
+        "name": "test.dummy",
         "zone": "UTC",
         "windows": [],
         "open": True,
@@ -129,9 +130,9 @@ def test_a_types_windows_are_set_shown_audited_and_taken_away(acme: World, opera
     # The same again changes nothing, so there is nothing to tell.
     assert operator.send("PUT", TYPE, windows, If_Match=answer["ETag"])["ETag"] == answer["ETag"]
     put_limits(operator, ALWAYS)
-    assert [
-        (row["subject"], row["name"], row["open"]) for row in operator.get(WINDOWS).json()["results"]
-    ] == [("type", "test.dummy", False), ("tenant", "acme", True)]
+    for whose, name, is_open in (("types", "test.dummy", False), ("tenants", "acme", True)):
+        (row,) = operator.get(f"{WINDOWS}/{whose}").json()["results"]
+        assert (row["subject"] + "s", row["name"], row["open"]) == (whose, name, is_open)
     assert operator.send("PUT", TYPE, {"windows": []}).json()["windows"] == []
     entries = AuditEntry.objects.filter(action="type.windows").order_by("pk")
     assert [entry.data["windows"] for entry in entries] == [windows, None]
@@ -146,7 +147,8 @@ def test_workers_that_publish_their_types_leave_the_windows_alone(acme: World, o
 
 def test_only_operators_see_and_set_windows_of_types(acme: World) -> None:
     for caller in (acme.user("alice"), acme.token()):
-        for answer in (caller.get(TYPE), caller.get(WINDOWS), caller.send("PUT", TYPE, ALWAYS)):
+        paths = (TYPE, f"{WINDOWS}/types", f"{WINDOWS}/tenants")
+        for answer in (*map(caller.get, paths), caller.send("PUT", TYPE, ALWAYS)):
             assert (answer.status_code, answer.json()["required"]) == (403, "operator")
         assert put_limits(caller, ALWAYS).status_code == 403
 

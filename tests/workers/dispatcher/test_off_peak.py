@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -122,7 +123,15 @@ def test_time_alone_opens_a_window_and_closes_it(
     first = submitted(acme.acme, queue="batch")
     assert go_round(dispatcher) == set()
     clock["now"] = opening
-    eventually(lambda: go_round(dispatcher) == {first.pk})
+
+    def started() -> bool:
+        # Nothing wakes it, and it does not look through all lanes.
+        dispatcher._due_at["scan"] = math.inf
+        dispatcher._look(set())
+        dispatcher._dispatch()
+        return Inflight.objects.filter(pk=first.pk).exists()
+
+    eventually(started)
     # Noticed by the steady clock; no limit was changed, nothing woke it.
     clock["now"] = opening + timedelta(minutes=5)
     dispatcher._tenants.calendar._look_at = 0.0
@@ -142,6 +151,19 @@ def test_a_new_leader_brings_back_what_was_parked_before_the_window_opened(
     successor = Dispatcher()
     assert successor._take_lead()
     assert go_round(successor) == {task.pk}
+
+
+def test_what_is_still_closed_stays_parked_when_another_window_opens(
+    acme: World, dispatcher: Dispatcher, clock: dict[str, datetime]
+) -> None:
+    hold_type(acme, around(NOON + timedelta(hours=1)))
+    hold_type(acme, around(NOON + timedelta(hours=2)), "lint.mypy")
+    soon, late = (submitted(acme.acme, type, queue="batch") for type in ("test.dummy", "lint.mypy"))
+    assert go_round(dispatcher) == set()
+    clock["now"] = NOON + timedelta(hours=1)
+    dispatcher._tenants.calendar._look_at = 0.0
+    dispatcher._look(set())
+    assert (Ready.objects.get().pk, Parked.objects.get().pk) == (soon.pk, late.pk)
 
 
 def test_a_held_lane_is_in_no_heap_until_its_time_comes() -> None:
@@ -174,5 +196,9 @@ def test_the_calendar_says_when_to_look_again() -> None:
     assert (calendar.closed(soon), bool(calendar.closed(late))) == ("", True)
     # However far away the next one is: the database's clock may be set.
     assert calendar.wait(110.0) == pytest.approx(ASK_AGAIN_SECONDS)
+    # What is in use already is not looked up again, and what is not any more is forgotten.
+    calendar.use([soon], NOON, 115.0)
+    assert (calendar.closed(soon), calendar.closed(late)) == ("", "")
+    assert calendar.turn(NOON + timedelta(minutes=601), 118.0) == {soon}
     calendar.use([], NOON, 120.0)
     assert calendar.wait(120.0) == float("inf")
