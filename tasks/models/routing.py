@@ -14,7 +14,8 @@ class Route(models.Model):
     """A rule that puts what it matches into a queue, see :mod:`tasks.routing`.
 
     The first that matches has the last word, in the order of ``position``, then ``name``. Null (or no
-    label) asks for nothing.
+    label) asks for nothing. A trigger (migration 0012) makes each change one of the limits' revision, by
+    which processes that submit know that they must read the rules again.
     """
 
     name = models.CharField(max_length=50, unique=True)

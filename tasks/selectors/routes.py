@@ -9,18 +9,20 @@ from rest.times import rfc3339
 from tasks.models import Estimate, Route
 from tasks.routing import Rule
 
-# What PostgreSQL itself knows the rows' versions by, as with task types; null while there are none.
+# A trigger makes a change of rules one of limits, whose one row is at hand: what PostgreSQL itself knows
+# its version by, as with task types; null while there are no rules.
 ROUTES_VERSION = (
-    "(SELECT hashtextextended(string_agg(xmin::text || ctid::text, ' ' ORDER BY id), 0) FROM route)"
+    "CASE WHEN EXISTS (SELECT 1 FROM route)"
+    " THEN (SELECT xmin::text || ctid::text FROM limits_revision) END"
 )
 
-_read: tuple[int | None, tuple[Rule, ...]] = (None, ())
+_read: tuple[str | None, tuple[Rule, ...]] = (None, ())
 
 
-def rules(version: int | None) -> tuple[Rule, ...]:
+def rules(version: str | None) -> tuple[Rule, ...]:
     """Return the rules in their order, where ``version`` is what :data:`ROUTES_VERSION` gave.
 
-    No query, but for one after each change.
+    No query, but for one after each change of rules or limits.
     """
     global _read
     if version is None:

@@ -25,7 +25,7 @@ class Intake(NamedTuple):
 
     task_type: TaskType | None
     stopped: bool
-    routes: int | None
+    routes: str | None
 
 
 def intake(name: str) -> Intake:

@@ -22,7 +22,7 @@ class Classified:
 
 
 def classify(
-    actor: Actor, tenant_id: int, submission: Submission, task_type: TaskType, version: int | None
+    actor: Actor, tenant_id: int, submission: Submission, task_type: TaskType, version: str | None
 ) -> Classified:
     """Return where a submission belongs; ``version`` is that of the rules.
 
