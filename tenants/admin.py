@@ -180,13 +180,15 @@ class LimitAdmin(ServiceAdmin):
         "submit_per_second",
         "dispatch_per_second",
         "running_per_key",
+        "windows",
     )
     list_filter = ("queue", "tenant")
     autocomplete_fields = ("tenant",)
     ordering = ("tenant", "queue")
 
     def get_readonly_fields(self, request: Any, obj: Any = None) -> tuple[str, ...]:
-        return ("tenant", "queue") if obj else ()
+        # Windows are checked by the API alone: a zone that is none would hold the lane for ever.
+        return ("tenant", "queue", "windows") if obj else ("windows",)
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
         # Deleting would lower the sum of versions, by which the dispatcher sees a change.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 QUEUES = ("critical", "normal", "batch")
+QUEUE_LIMITS = ("running", "min_running", "queued")
 WHOLE = ""  # the `queue` of the row that holds for all queues together
 DEFAULT_WEIGHT = 1.0
+WINDOWED = "batch"  # the queue that can be held for off-peak windows
 
 
 class LimitRow(NamedTuple):

@@ -10,7 +10,7 @@ from django.db import connections, models
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE
+from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE, WINDOWED
 from tenants.scopes import OWNER, ROLES
 
 
@@ -127,8 +127,9 @@ class Limit(models.Model):
     ``running``, ``queued``: tasks at once; ``min_running``: guaranteed before others get more;
     ``weight``: its share among tenants; ``submit_per_second``: accepted tasks a second;
     ``dispatch_per_second``: started tasks a second; ``running_per_key``: unended tasks that may have
-    one key at once (null: 1). ``version`` grows with each change, so that the dispatcher sees one by
-    a sum.
+    one key at once (null: 1); ``windows``: outside them the batch queue starts nothing
+    (:mod:`tenants.windows`). ``version`` grows with each change, so that the dispatcher sees one by a
+    sum.
     """
 
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="limits")
@@ -142,6 +143,7 @@ class Limit(models.Model):
     submit_per_second = models.FloatField(null=True, blank=True)
     dispatch_per_second = models.FloatField(null=True, blank=True)
     running_per_key = models.PositiveSmallIntegerField(null=True, blank=True)
+    windows = models.JSONField(null=True, blank=True)
     version = models.PositiveBigIntegerField(default=1, editable=False)
 
     class Meta:
@@ -154,6 +156,10 @@ class Limit(models.Model):
                 | models.Q(running=None)
                 | models.Q(min_running__lte=models.F("running")),
                 name="limit_minimum_below_maximum",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(windows__isnull=True) | models.Q(queue=WINDOWED),
+                name="limit_windows_of_batch",
             ),
         ]
 

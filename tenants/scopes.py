@@ -11,8 +11,8 @@ SCOPES = frozenset(
         "audit:read", "connections:read", "connections:write", "documents:delete",
         "documents:read", "documents:write", "kv:delete", "kv:read", "kv:write",
         "limits:read", "logs:delete", "members:read", "members:write", "schedules:read",
-        "schedules:write", "secrets:read", "secrets:write", "tasks:admin", "tasks:read",
-        "tasks:write", "tokens:read", "tokens:write", "webhooks:read", "webhooks:write",
+        "schedules:write", "secrets:read", "secrets:write", "tasks:admin", "tasks:raise",
+        "tasks:read", "tasks:write", "tokens:read", "tokens:write", "webhooks:read", "webhooks:write",
     }
 )
 # fmt: on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
@@ -11,12 +12,12 @@ from django.db.models import F, QuerySet, Sum
 
 from rest.errors import NotFound
 from tenants.actor import Actor
-from tenants.limits import DEFAULT_WEIGHT, QUEUES, WHOLE, LimitRow
+from tenants.limits import DEFAULT_WEIGHT, QUEUE_LIMITS, QUEUES, WHOLE, WINDOWED, LimitRow
 from tenants.models import ApiToken, Limit, Membership, Tenant
 
 LIMIT_ROWS = """
 SELECT queue, running, queued, min_running, submit_per_second, dispatch_per_second,
-       running_per_key, weight
+       running_per_key, weight, windows
   FROM tenants_limit WHERE tenant_id = %s
 """
 
@@ -75,13 +76,13 @@ def limits_for(tenant: Tenant) -> dict[str, Any]:
     """Return the tenant's limits in the shape of ``PUT /limits``, every member present.
 
     ``{"running", "queued", "submit_per_second", "dispatch_per_second", "running_per_key", "weight",
-    "queues": {name: {"running", "min_running", "queued"}}}``; null is no limit.
+    "queues": {name: {"running", "min_running", "queued"}}}``, and ``windows`` of the batch queue; null
+    is no limit.
     """
     with connection.cursor() as cursor:
-        cursor.execute(LIMIT_ROWS, [tenant.pk])
-        assert cursor.description is not None  # noqa: S101 - a SELECT describes its columns
-        names = [column.name for column in cursor.description]
-        return limits_shape([dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
+        cursor.execute(f"SELECT jsonb_agg(to_jsonb(l)) FROM ({LIMIT_ROWS}) l", [tenant.pk])  # noqa: S608
+        row = cursor.fetchone()
+    return limits_shape(json.loads(row[0]) if row and row[0] else ())
 
 
 def limits_shape(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -96,7 +97,10 @@ def limits_shape(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "running_per_key": whole.get("running_per_key"),
         "weight": whole.get("weight", DEFAULT_WEIGHT),
         "queues": {
-            name: {kind: rows.get(name, {}).get(kind) for kind in ("running", "min_running", "queued")}
+            name: {
+                kind: rows.get(name, {}).get(kind)
+                for kind in (*QUEUE_LIMITS, *(("windows",) if name == WINDOWED else ()))
+            }
             for name in QUEUES
         },
     }

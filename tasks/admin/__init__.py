@@ -16,6 +16,7 @@ from tasks.admin.dispatching import (
     ParkedAdmin,
     ReadyAdmin,
 )
+from tasks.admin.routing import EstimateAdmin, RouteAdmin
 from tasks.admin.runs import RunAdmin
 from tasks.admin.tasks import DependencyAdmin, TaskAdmin
 from tasks.admin.workers import PoolBoundsAdmin, PoolMachineAdmin, TaskTypeAdmin, WorkerAdmin
@@ -23,6 +24,7 @@ from tasks.admin.workers import PoolBoundsAdmin, PoolMachineAdmin, TaskTypeAdmin
 __all__ = [
     "BacklogAdmin",
     "DependencyAdmin",
+    "EstimateAdmin",
     "InflightAdmin",
     "LaneAdmin",
     "LaterAdmin",
@@ -31,6 +33,7 @@ __all__ = [
     "PoolBoundsAdmin",
     "PoolMachineAdmin",
     "ReadyAdmin",
+    "RouteAdmin",
     "RunAdmin",
     "TaskAdmin",
     "TaskTypeAdmin",

@@ -10,9 +10,12 @@ from tasks.models import PoolBounds, PoolMachine, TaskType, Worker
 
 @admin.register(TaskType)
 class TaskTypeAdmin(LookingAdmin):
-    """What can be run. A change here would last until the next worker starts, so there is none."""
+    """What can be run. A change here would last until the next worker starts, so there is none.
 
-    list_display = ("name", "title", "queue", "idempotent", "cancellable", "time_limit", "updated_at")
+    ``windows`` alone are the operators', and set by the API, which checks them.
+    """
+
+    list_display = ("name", "title", "queue", "idempotent", "cancellable", "time_limit", "windows")
     list_filter = ("queue", "idempotent", "cancellable", "test_only")
     search_fields = ("name", "title")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -12,19 +12,19 @@ from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Inflight, Pause
 from tasks.selectors.ability import LIVE, newest_version, no_worker_detail
+from tasks.selectors.off_peak import Held, held
+from tasks.selectors.routes import estimated_seconds
 from tasks.selectors.waiting import LEADER_SILENCE_SECONDS, MAX_POSITION, line_detail
 from tasks.services.keys import active_with, slots_of
 from tasks.services.submit import Verdict
 from tasks.states import Status
 from tasks.submission import Submission
+from tenants.limits import WINDOWED
 from tenants.models import Tenant
 from tenants.selectors import limits_for
 
-SAMPLE = 50
-"""Ended tasks that an estimate goes by."""
-
 UNKNOWN_SECONDS = 1.0
-"""What a task of a type is taken to last that the tenant has not run yet."""
+"""What a task of a type is taken to last that nobody has run yet."""
 
 LINE = f"""
 SELECT (SELECT count(*) FROM (
@@ -36,14 +36,9 @@ SELECT (SELECT count(*) FROM (
                 WHERE renewed_at > now() - make_interval(secs => %(silence)s))
 """  # noqa: S608 - our own text
 
-# What the tenant's last tasks of the type took, and how many tasks its lane runs now. Where it runs
-# none, as many are assumed as the pool has slots for.
+# How many tasks its lane runs now. Where it runs none, as many are assumed as the pool has slots for.
 PACE = f"""
-SELECT (SELECT avg(extract(epoch FROM finished_at - started_at)) FROM (
-          SELECT started_at, finished_at FROM task
-           WHERE tenant_id = %(tenant)s AND type = %(type)s AND status = 'completed'
-           ORDER BY ordinal DESC LIMIT {SAMPLE}) last),
-       (SELECT count(*) FROM inflight WHERE tenant_id = %(tenant)s AND queue = %(queue)s),
+SELECT (SELECT count(*) FROM inflight WHERE tenant_id = %(tenant)s AND queue = %(queue)s),
        (SELECT sum(slots) FROM worker w WHERE {LIVE} AND w.queue = %(queue)s)
 """  # noqa: S608 - our own text
 
@@ -52,8 +47,9 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
     """Return ``{"accepted", "would", "waiting_for", "position", "estimated_start"}``.
 
     ``estimated_start`` is the time asked for, now when nothing is in the way, or about when those
-    before it in its lane have been through, at the pace of the tenant's last tasks of the type. It is
-    null where nobody knows: while the lane is paused, has no worker, or waits for other tasks.
+    before it in its lane have been through, at the pace of the tenant's last tasks of the type; not
+    before its off-peak windows open. It is null where nobody knows: while the lane is paused, has no
+    worker, or waits for other tasks.
     """
     now = database_now()
     if verdict.waiting_for is not None:
@@ -63,6 +59,8 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
             "parents": "It waits for the tasks that it depends on.",
         }[verdict.waiting_for]
         start = submission.scheduled_for if verdict.waiting_for == "schedule" else None
+        if start is not None and (later := _held(tenant, verdict, start)) is not None:
+            start = later.until
         return _told("wait", verdict.waiting_for, detail, None, rfc3339(start))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -80,8 +78,15 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
     paused = _paused(tenant, verdict.queue, submission.type)
     if paused:
         return _told("wait", "paused", paused, position, None)
-    if (newest or 0) < verdict.type_version:
-        detail = no_worker_detail(verdict.queue, submission.type, verdict.type_version, newest)
+    off_peak = _held(tenant, verdict, now)
+    if off_peak is not None:
+        opens = off_peak.until
+        if opens is not None and position:
+            opens += _until(tenant, verdict, position)
+        return _told("wait", "off_peak", off_peak.detail, position, rfc3339(opens))
+    version = verdict.task_type.version
+    if (newest or 0) < version:
+        detail = no_worker_detail(verdict.queue, submission.type, version, newest)
         return _told("wait", "no_worker", detail, position, None)
     if not has_leader:
         detail = "No dispatcher is running at the moment."
@@ -91,7 +96,7 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
         return _told("wait", "key", holder, before, None)
     full = _full(tenant, verdict.queue)
     if full or position:
-        about = rfc3339(now + _until(tenant, submission.type, verdict.queue, position))
+        about = rfc3339(now + _until(tenant, verdict, position))
         if full:
             return _told("wait", "quota", full, position, about)
         detail = line_detail(position, tenant.slug, verdict.queue)
@@ -105,12 +110,21 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
     }
 
 
-def _until(tenant: Tenant, type_name: str, queue: str, position: int) -> timedelta:
+def _held(tenant: Tenant, verdict: Verdict, at: datetime) -> Held | None:
+    """Return what off-peak windows hold the task at a time, or None."""
+    if verdict.queue != WINDOWED:
+        return None
+    of_tenant = limits_for(tenant)["queues"][WINDOWED]["windows"]
+    return held(tenant.slug, verdict.task_type.name, of_tenant, verdict.task_type.windows, at)
+
+
+def _until(tenant: Tenant, verdict: Verdict, position: int) -> timedelta:
     """Return in about how long a task would start that has ``position`` others before it."""
+    took = estimated_seconds(verdict.task_type.pk, tenant.pk)
     with connection.cursor() as cursor:
-        cursor.execute(PACE, {"tenant": tenant.pk, "type": type_name, "queue": queue})
-        took, running, slots = cursor.fetchone() or (None, 0, None)
-    seconds = UNKNOWN_SECONDS if took is None else float(took)
+        cursor.execute(PACE, {"tenant": tenant.pk, "queue": verdict.queue})
+        running, slots = cursor.fetchone() or (0, None)
+    seconds = UNKNOWN_SECONDS if took is None else took
     return timedelta(seconds=(position + 1) * seconds / max(1, running or slots or 1))
 
 

@@ -43,7 +43,7 @@ class TaskList(TenantView):
         """Submit a task. With ``dry_run`` nothing is stored and the answer is 200."""
         submission, dry_run = read_submission(request.data)
         if dry_run:
-            verdict = try_submit(self.tenant, submission)
+            verdict = try_submit(self.tenant, self.actor, submission)
             return Response(forecast(self.tenant, submission, verdict))
 
         def create() -> Created:

@@ -20,10 +20,12 @@ from tasks.api.operator import (
 )
 from tasks.api.pauses import OperatorPauses, QueuePause, QueueResume, TypePause, TypeResume
 from tasks.api.pools import OperatorPools
+from tasks.api.routes import RouteDetail, Routes
 from tasks.api.runs import RunDetail, RunList
 from tasks.api.task_types import TaskTypeDetail, TaskTypeList
 from tasks.api.tasks import TaskDetail, TaskList
 from tasks.api.usage import Usage
+from tasks.api.windows import TypeWindows, WindowsOfTenants, WindowsOfTypes
 
 tenant_urlpatterns = [
     path("tasks", TaskList.as_view(), name="tasks"),
@@ -55,6 +57,11 @@ operator_urlpatterns = [
     path("queues/<word:name>/resume", QueueResume.as_view(), name="operator-queue-resume"),
     path("task-types/<word:name>/pause", TypePause.as_view(), name="operator-type-pause"),
     path("task-types/<word:name>/resume", TypeResume.as_view(), name="operator-type-resume"),
+    path("task-types/<word:name>/windows", TypeWindows.as_view(), name="operator-type-windows"),
+    path("windows/types", WindowsOfTypes.as_view(), name="operator-windows-types"),
+    path("windows/tenants", WindowsOfTenants.as_view(), name="operator-windows-tenants"),
+    path("routes", Routes.as_view(), name="operator-routes"),
+    path("routes/<name:name>", RouteDetail.as_view(), name="operator-route"),
     path("pauses", OperatorPauses.as_view(), name="operator-pauses"),
     path("maintenance", OperatorMaintenance.as_view(), name="operator-maintenance"),
     path("lanes", OperatorLanes.as_view(), name="operator-lanes"),

@@ -25,6 +25,7 @@ from tasks.models.history import Event, LogChunk
 from tasks.models.maintenance import Maintenance
 from tasks.models.pause import Pause
 from tasks.models.pools import PoolBounds, PoolMachine
+from tasks.models.routing import Estimate, Route
 from tasks.models.run import Run
 from tasks.models.task import Dependency, Task
 from tasks.models.workers import TaskType, Worker
@@ -32,6 +33,7 @@ from tasks.models.workers import TaskType, Worker
 __all__ = [
     "Backlog",
     "Dependency",
+    "Estimate",
     "Event",
     "FileRemoval",
     "Inflight",
@@ -47,6 +49,7 @@ __all__ = [
     "PoolBounds",
     "PoolMachine",
     "Ready",
+    "Route",
     "Run",
     "Task",
     "TaskFile",

@@ -173,9 +173,9 @@ class Leader(models.Model):
 
 
 class LimitsRevision(models.Model):
-    """One row whose ``revision`` grows in the transaction of every change of a limit or a pause.
+    """One row whose ``revision`` grows with each change of a limit, pause, window or rule.
 
-    Triggers on the tables of tenants keep it (migration 0003). A dispatch names the revision that it
+    Triggers on their tables keep it (migrations 0003, 0009, 0012). A dispatch names the one that it
     decided by, so a task that was submitted under new limits is never started by old ones.
     """
 

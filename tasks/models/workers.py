@@ -11,7 +11,11 @@ WORKER_STATUSES = ("alive", "draining", "lost", "gone")
 
 
 class TaskType(models.Model):
-    """A named kind of work, as the newest worker that can run it described it."""
+    """A named kind of work, as the newest worker that can run it described it.
+
+    ``windows`` is the operators' (:mod:`tenants.windows`); a trigger (migration 0012) makes it a change
+    of limits.
+    """
 
     id = models.AutoField(primary_key=True)
     name = models.CharField(max_length=100, unique=True)
@@ -37,6 +41,7 @@ class TaskType(models.Model):
     on_loss = models.CharField(max_length=10, default="retry")
     on_shutdown = models.CharField(max_length=10, default="requeue")
     test_only = models.BooleanField(default=False)
+    windows = models.JSONField(null=True, help_text="outside them its batch tasks are not started")
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:

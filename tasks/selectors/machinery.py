@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
+from django.db.models.functions import Now
 
 from rest.times import rfc3339
 from tasks.models import Lane, Worker
 from tasks.states import Queue
-from tenants.models import Tenant
+from tenants.limits import WINDOWED
+from tenants.models import Limit, Tenant
+from tenants.windows import state_json
 
 ALIVE = ("alive", "draining")
 
@@ -25,13 +28,18 @@ SELECT q.name,
        (SELECT min(t.queued_at) FROM task t
          WHERE t.id IN (SELECT r.task_id FROM ready r WHERE r.queue = q.name
                          ORDER BY r.ordinal LIMIT 1)),
-       EXISTS (SELECT 1 FROM pause WHERE subject = 'queue' AND name = q.name)
+       EXISTS (SELECT 1 FROM pause WHERE subject = 'queue' AND name = q.name),
+       (SELECT count(*) FROM parked WHERE queue = q.name AND reason = 'off_peak')
+         + (SELECT count(*) FROM lane l JOIN ready r ON r.queue = l.queue AND r.tenant_id = l.tenant_id
+             WHERE l.queue = q.name AND l.waiting_for = 'off_peak')
   FROM unnest(%s::text[]) AS q(name)
 """
 
 
 class QueueState(NamedTuple):
-    """What is in one queue now. ``oldest`` is when the one that waits longest entered the line."""
+    """What is in one queue now. ``oldest`` is when the one that waits longest entered the line;
+    ``off_peak`` are those of ready and parked that off-peak windows hold.
+    """
 
     name: str
     ready: int
@@ -40,6 +48,7 @@ class QueueState(NamedTuple):
     running: int
     oldest: datetime | None
     paused: bool
+    off_peak: int
 
 
 def queue_states() -> list[QueueState]:
@@ -61,6 +70,7 @@ def queue_json(state: QueueState, now: datetime) -> dict[str, Any]:
         "running": state.running,
         "oldest_wait": waited,
         "paused": state.paused,
+        "off_peak": state.off_peak,
     }
 
 
@@ -87,11 +97,15 @@ def worker_json(worker: Worker) -> dict[str, Any]:
 
 
 def lanes_json(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
-    """Return lanes with their tenants' slugs and what waits in them. Two queries."""
+    """Return lanes with their tenants' slugs and what waits in them; three queries.
+
+    ``off_peak`` is ``{"open", "until"}`` of a lane that has off-peak windows, else null.
+    """
     slugs = dict(
         Tenant.objects.filter(pk__in={lane.tenant_id for lane in lanes}).values_list("pk", "slug")
     )
     ready = _ready_counts(lanes)
+    off_peak = _off_peak_states(lane.tenant_id for lane in lanes if lane.queue == WINDOWED)
     return [
         {
             "tenant": slugs.get(lane.tenant_id),
@@ -100,6 +114,7 @@ def lanes_json(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
             "running": lane.running,
             "waiting_for": lane.waiting_for or None,
             "detail": lane.detail,
+            "off_peak": off_peak.get(lane.tenant_id) if lane.queue == WINDOWED else None,
             "vtime": lane.vtime,
             "updated_at": rfc3339(lane.updated_at),
         }
@@ -116,3 +131,9 @@ def _ready_counts(lanes: Sequence[Lane]) -> dict[tuple[int, str], int]:
             [[lane.tenant_id for lane in lanes], [lane.queue for lane in lanes]],
         )
         return {(tenant_id, queue): count for tenant_id, queue, count in cursor.fetchall()}
+
+
+def _off_peak_states(tenants: Iterable[int]) -> dict[int, dict[str, Any] | None]:
+    found = Limit.objects.filter(tenant_id__in=tenants, queue=WINDOWED, windows__isnull=False)
+    rows = list(found.values_list("tenant_id", "windows", Now()))
+    return {tenant_id: state_json(windows, now) for tenant_id, windows, now in rows}

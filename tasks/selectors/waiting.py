@@ -8,8 +8,10 @@ waiting states explain themselves.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -18,7 +20,9 @@ from rest.times import rfc3339
 from tasks.models import Task
 from tasks.selectors.ability import newest_version, no_worker_detail
 from tasks.selectors.files import missing_inputs_of_many
+from tasks.selectors.off_peak import Held, held
 from tasks.states import Status
+from tenants.limits import WINDOWED
 
 MAX_POSITION = 10_000
 """Nobody counts further: a task behind that many others says that many."""
@@ -61,7 +65,12 @@ SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
          (SELECT count(*) FROM (SELECT 1 FROM parked q
                                  WHERE q.tenant_id = a.tenant_id AND q.key = p.key
                                    AND (q.rank, q.ordinal) < (p.rank, p.ordinal)
-                                 LIMIT %(cap)s) waiting) END
+                                 LIMIT %(cap)s) waiting) END,
+       CASE WHEN a.queue = '{WINDOWED}' THEN
+         (SELECT windows FROM tenants_limit WHERE tenant_id = a.tenant_id AND queue = a.queue) END,
+       CASE WHEN a.queue = '{WINDOWED}' THEN
+         (SELECT windows FROM task_type WHERE name = a.type) END,
+       statement_timestamp()
   FROM asked a
   LEFT JOIN inflight i ON i.task_id = a.id
   LEFT JOIN parked p ON p.task_id = a.id
@@ -76,7 +85,6 @@ DETAILS: Mapping[str, str] = {
     "rate": "{tenant} starts tasks as fast as it may.",
     "key": "Another task with the key {key} has not ended yet.",
     "paused": "It is paused by an operator.",
-    "off_peak": "It waits for the off-peak hours of the {queue} queue.",
 }
 """The sentence for a reason where the dispatcher gave none of its own."""
 
@@ -96,6 +104,9 @@ class Place(NamedTuple):
     paused: str | None
     key_holder: uuid.UUID | None
     key_before: int | None
+    tenant_windows: str | None
+    type_windows: str | None
+    now: datetime
 
 
 def waiting_for(task: Task) -> dict[str, Any] | None:
@@ -170,8 +181,11 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
         what = {"queue": "queue", "type": "task type", "tenant": "tenant"}[place.paused]
         detail = f"The {what} {subject} is paused by an operator."
         return _because("paused", detail, place.before if place.ready else None)
-    if place.parked == "paused":
-        # Resumed a moment ago; the dispatcher is about to bring it back.
+    held = _held(task, place)
+    if held is not None:
+        return _because("off_peak", held.detail, place.before if place.ready else None)
+    if place.parked in ("paused", "off_peak"):
+        # Nothing holds it since a moment ago; the dispatcher is about to bring it back.
         return _because("dispatch", DETAILS["dispatch"])
     if place.parked == "no_worker":
         return _because("no_worker", lacking)
@@ -182,10 +196,20 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
         return _because("no_worker", lacking, position)
     if not place.has_leader:
         return _because("dispatch", "No dispatcher is running at the moment.", position)
-    if place.lane_reason:
+    if place.lane_reason and place.lane_reason != "off_peak":
         detail = place.lane_detail or _sentence(place.lane_reason, task)
         return _because(place.lane_reason, detail, position)
     return _because("dispatch", line_detail(position or 0, task.tenant.slug, task.queue), position)
+
+
+def _held(task: Task, place: Place) -> Held | None:
+    return held(
+        task.tenant.slug,
+        task.type,
+        json.loads(place.tenant_windows or "null"),
+        json.loads(place.type_windows or "null"),
+        place.now,
+    )
 
 
 def _for_key(task: Task, place: Place) -> dict[str, Any]:

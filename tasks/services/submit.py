@@ -21,6 +21,7 @@ from tasks.schemas import check_params
 from tasks.selectors.types import intake
 from tasks.services.admission import admit, room
 from tasks.services.cancel import cancel_task
+from tasks.services.classify import Classified, classify
 from tasks.services.graph import settle
 from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
@@ -46,7 +47,7 @@ class Verdict:
     would: str
     waiting_for: str | None
     queue: str
-    type_version: int
+    task_type: TaskType
 
 
 @again_on_ties
@@ -54,16 +55,16 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
     """Store a task in the caller's transaction and return it.
 
     Raises:
-        UnknownTaskType, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
+        UnknownTaskType, ScopeRequired, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
         Maintenance: and nothing is stored.
     """
     with one_change():
-        task_type = _check(submission)
+        task_type, classified = _check(tenant, actor, submission)
         parents = _lock_parents(tenant, submission.depends_on)
         if _take_key(tenant, submission):
             # What it replaces may be one of its parents, and has ended now.
             parents = _lock_parents(tenant, submission.depends_on)
-        task, limits = _store(tenant, actor, submission, task_type, parents, request_id)
+        task, limits = _store(tenant, actor, submission, task_type, classified, parents, request_id)
         enters_line = task.status == Status.QUEUED
         if not enters_line and any(parent.finished_at is not None for parent in parents):
             settle(task)
@@ -75,35 +76,36 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
     return task
 
 
-def try_submit(tenant: Tenant, submission: Submission) -> Verdict:
+def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
     """Check a submission as :func:`submit` would, storing nothing.
 
     Raises:
         The same errors as :func:`submit`, but for the submit rate, which it does not charge.
     """
     with transaction.atomic():
-        task_type = _check(submission)
+        task_type, classified = _check(tenant, actor, submission)
         check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
-        queue = submission.queue or task_type.queue
+        queue = classified.queue
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
             room(tenant.pk, queue, limits_for(tenant))
-            return Verdict("start", None, queue, task_type.version)
+            return Verdict("start", None, queue, task_type)
     reason = {
         Status.ALLOCATED: "inputs",
         Status.SCHEDULED: "schedule",
         Status.BLOCKED: "parents",
     }[status]
-    return Verdict("wait", reason, queue, task_type.version)
+    return Verdict("wait", reason, queue, task_type)
 
 
-def _check(submission: Submission) -> TaskType:
-    task_type, stopped = intake(submission.type)
+def _check(tenant: Tenant, actor: Actor, submission: Submission) -> tuple[TaskType, Classified]:
+    task_type, stopped, routes = intake(submission.type)
     if stopped or settings.SWITCHYARD.maintenance:
         raise Maintenance
     if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
         raise UnknownTaskType(submission.type)
+    classified = classify(actor, tenant.pk, submission, task_type, routes)
     check_params(task_type.params_schema, submission.params)
     if submission.secrets:
         # Tenants have no stored secrets yet, so every name is unknown.
@@ -113,7 +115,7 @@ def _check(submission: Submission) -> TaskType:
         if not now - LATENESS <= submission.scheduled_for <= now + HORIZON:
             detail = "scheduled_for must lie between a day ago and five years from now."
             raise BadRequest(detail, errors=[FieldError("/scheduled_for", "out_of_range", detail)])
-    return task_type
+    return task_type, classified
 
 
 def _take_key(tenant: Tenant, submission: Submission) -> bool:
@@ -174,6 +176,7 @@ def _store(
     actor: Actor,
     submission: Submission,
     task_type: TaskType,
+    classified: Classified,
     parents: list[Task],
     request_id: str,
 ) -> tuple[Task, dict[str, Any]]:
@@ -184,7 +187,7 @@ def _store(
         tenant=tenant,
         type=task_type.name,
         type_version=task_type.version,
-        queue=submission.queue or task_type.queue,
+        queue=classified.queue,
         priority=submission.priority,
         status=status.value,
         params=submission.params,
@@ -212,6 +215,7 @@ def _store(
         deadline_at=first_deadline(status, submission.queue_timeout, submission.scheduled_for),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
+    facts.update(classified.facts)
     if request_id:
         facts["request_id"] = request_id
     if submission.scheduled_for:

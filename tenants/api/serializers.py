@@ -14,6 +14,7 @@ from rest.fields import (
     StrictSerializer,
     StrictString,
 )
+from tenants.api.windows import WindowsBody
 from tenants.scopes import ROLES
 from tenants.services.tokens import LONGEST_LIFETIME
 
@@ -52,12 +53,18 @@ class QueueLimitsBody(StrictSerializer):
     queued = StrictInteger(minimum=0, maximum=MOST, required=False, allow_null=True)
 
 
+class BatchLimitsBody(QueueLimitsBody):
+    """The limits of the batch queue, and the off-peak windows outside which it starts nothing."""
+
+    windows = WindowsBody(required=False, allow_null=True)
+
+
 class QueuesBody(StrictSerializer):
     """The limits of the queues, by name."""
 
     critical = QueueLimitsBody(required=False)
     normal = QueueLimitsBody(required=False)
-    batch = QueueLimitsBody(required=False)
+    batch = BatchLimitsBody(required=False)
 
 
 class LimitsBody(StrictSerializer):

@@ -14,6 +14,7 @@ from tenants.errors import OperatorRequired
 from tenants.limits import WHOLE
 from tenants.models import Limit, Tenant
 from tenants.selectors import limits_for, limits_version
+from tenants.windows import stored
 
 
 def limits_put(
@@ -45,7 +46,7 @@ def limits_put(
                 continue
             row = rows.get(queue) or Limit(tenant=tenant, queue=queue, version=0)
             for name, value in changes.items():
-                setattr(row, name, value)
+                setattr(row, name, stored(value) if name == "windows" else value)
             if None not in (row.min_running, row.running) and row.min_running > row.running:  # type: ignore[operator]
                 wrong.append(
                     FieldError(

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditEntry
-from tasks.models import Task
+from tasks.models import Estimate, Route, Task, TaskType
 from tests.tasks.api.work import ended, failed, publish_types, running, start_platform, submitted
 from tests.tenants.callers import (
     World,
@@ -50,7 +50,8 @@ def act(client: Client, action: str, *tasks: Task) -> None:
 def test_every_model_that_can_be_registered_is() -> None:
     known = {
         *("backlog", "dependency", "inflight", "lane", "later", "leader", "parked", "ready"),
-        *("keyholder", "pause", "poolbounds", "poolmachine", "run", "task", "tasktype", "worker"),
+        *("estimate", "keyholder", "pause", "poolbounds", "poolmachine", "route", "run", "task"),
+        *("tasktype", "worker"),
     }
     assert set(MODELS) == known
 
@@ -60,6 +61,9 @@ def test_each_list_opens_and_nothing_can_be_added(acme: World, client: Client, m
     parent = submitted(acme.acme)
     running(submitted(acme.acme))
     submitted(acme.acme, depends_on=(parent.pk,), queue_timeout=9)
+    Estimate.objects.create(type_id=TaskType.objects.earliest("pk").pk, seconds=3)
+    Estimate.objects.create(type_id=0, tenant_id=acme.acme.pk, seconds=3)
+    Route.objects.create(name="long", queue="batch", over=600, tenant=acme.acme, by="operator:root")
     assert client.get(f"/admin/tasks/{model}/").status_code == 200
     assert client.get(f"/admin/tasks/{model}/add/").status_code == 403
 

@@ -45,7 +45,7 @@ def test_what_is_left_out_stays_and_null_is_no_limit(world: World) -> None:
             "queues": {
                 "critical": {"running": 2, "min_running": 1, "queued": 9},
                 "normal": {"running": None, "min_running": None, "queued": None},
-                "batch": {"running": None, "min_running": None, "queued": None},
+                "batch": {"running": None, "min_running": None, "queued": None, "windows": None},
             },
         }
     )

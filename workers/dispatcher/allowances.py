@@ -6,8 +6,11 @@ Plain rules, no Django. The time is what :meth:`Tenants.tick` was last told, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+from tenants.windows import Windows
+from workers.dispatcher.off_peak import Calendar
 
 DEFAULT_SECONDS = 1.0
 """What a task of a type that nobody has seen yet is taken to last."""
@@ -18,11 +21,15 @@ EWMA_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """What one lane may have: tasks at once (None: no limit), a guaranteed minimum, a weight."""
+    """What one lane may have: tasks at once (None: no limit), a guaranteed minimum, a weight.
+
+    ``windows``: it may send only while they are open (None: always).
+    """
 
     running: int | None = None
     min_running: int = 0
     weight: float = 1.0
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +48,35 @@ class Tenants:
 
     def __init__(self) -> None:
         self._limits: Mapping[int, TenantLimits] = {}
+        self._windowed: dict[Windows, list[int]] = {}
         self._running: dict[tuple[int, str], int] = {}
         self._totals: dict[int, int] = {}
         self._seconds: dict[int, float] = {}
         self.now = 0.0
+        self.calendar = Calendar()
         self._buckets: dict[int, tuple[float, float]] = {}
         self._out_of_rate: dict[int, float] = {}
 
     def set_limits(self, limits: Mapping[int, TenantLimits]) -> None:
         """Replace all limits."""
         self._limits = limits
+        self._windowed = {}
+        for tenant_id, own in limits.items():
+            for lane in own.lanes.values():
+                if lane.windows is not None:
+                    self._windowed.setdefault(lane.windows, []).append(tenant_id)
 
     def limits(self, tenant_id: int) -> TenantLimits:
         """Return a tenant's limits; one that is not known has none."""
         return self._limits.get(tenant_id, _UNLIMITED)
+
+    def windows(self) -> set[Windows]:
+        """Return the off-peak windows that some lane has."""
+        return set(self._windowed)
+
+    def with_windows(self, these: Iterable[Windows]) -> list[int]:
+        """Return the tenants one of whose lanes has one of these off-peak windows."""
+        return [tenant_id for windows in these for tenant_id in self._windowed.get(windows, ())]
 
     def tick(self, now: float) -> list[int]:
         """Set the time, in seconds, and return the tenants who may start a task again since then."""
@@ -117,6 +139,10 @@ class Tenants:
     def seconds(self, type_id: int) -> float:
         """Return how long a task of this type is expected to hold a worker."""
         return self._seconds.get(type_id, DEFAULT_SECONDS)
+
+    def recall(self, seconds: Mapping[int, float]) -> None:
+        """Begin with lengths, by type, that were learnt before."""
+        self._seconds.update(seconds)
 
     def learn(self, type_id: int, seconds: float) -> None:
         """Take the length of one ended run into the estimate of its type."""

@@ -229,6 +229,8 @@ class Lanes:
             return "paused", f"The queue {self.queue} is paused by an operator."
         if limits.paused:
             return "paused", f"{limits.name} is paused by an operator."
+        if own.windows is not None and (until := self._tenants.calendar.closed(own.windows)):
+            return "off_peak", f"{self.queue} tasks of {limits.name} are held until {until}."
         if own.running is not None and lane.running >= own.running:
             return (
                 "quota",

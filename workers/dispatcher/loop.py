@@ -23,14 +23,18 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from tasks import fault_points
+from tasks.clock import database_now
 from tasks.selectors.ability import Capacity, capacities
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
+from tenants.limits import WINDOWED
 from workers.dispatcher import keys, store
 from workers.dispatcher.allowances import Tenants
+from workers.dispatcher.held_types import HeldTypes
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
+from workers.dispatcher.lengths import Lengths, known_lengths
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import reap_runs, release_due, ring_again
 
@@ -104,7 +108,8 @@ class Dispatcher:
         self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
         self._sent: dict[uuid.UUID, _Sent] = {}
         self._limits = -1
-        self._paused_types: set[int] = set()
+        self._held = HeldTypes(self._tenants.calendar)
+        self._lengths = Lengths()
         self._recounter = Recounter()
         self._again = False
         self._written: dict[tuple[int, str], store.LaneState] = {}
@@ -126,12 +131,14 @@ class Dispatcher:
         self._dispatch()
         if self._every("lanes", 1.0):
             self._write_lanes()
+            self._lengths.write()
 
     def _take_lead(self) -> bool:
         if not self._leadership.acquire():
             self._wait()
             return False
         self._reset()
+        self._tenants.recall(known_lengths())
         log.info("leading", epoch=self._leadership.epoch)
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
@@ -142,7 +149,8 @@ class Dispatcher:
         connection.ensure_connection()
         raw = connection.connection
         woken: set[str] = set()
-        patience = 0.0 if self._again else min(POLL_SECONDS, self._tenants.next_token())
+        rest = min(self._tenants.next_token(), self._tenants.calendar.wait(time.monotonic()))
+        patience = 0.0 if self._again else min(POLL_SECONDS, rest)
         self._again = False
         for notice in raw.notifies(timeout=patience, stop_after=1):
             woken.update(notice.payload.split())
@@ -168,6 +176,7 @@ class Dispatcher:
         """Bring the picture in memory up to date: limits, what runs, which lanes have work."""
         back = self._tenants.tick(time.monotonic())
         self._learn_limits()
+        self._turn_windows()
         self._count()
         self._let_in(bool(woken))
         for lanes in self._queues.values():
@@ -186,12 +195,24 @@ class Dispatcher:
             # The number first, then the limits: a change in between makes the next dispatch void.
             self._limits = revision
             self._tenants.set_limits(store.tenant_limits())
-            queues, self._paused_types = store.pauses()
+            queues = self._held.read()
+            in_use = {*self._tenants.windows(), *self._held.windows()}
+            self._tenants.calendar.use(in_use, database_now(), time.monotonic())
             for queue, lanes in self._queues.items():
                 lanes.paused = queue in queues
                 lanes.reconsider()
             if self._leadership.epoch is not None:
-                self._wake(store.unpause(self._leadership.epoch, self._paused_types))
+                self._wake(self._held.let_go(self._leadership.epoch))
+
+    def _turn_windows(self) -> None:
+        """Hold and let go what has off-peak windows, once the time of one has come."""
+        calendar = self._tenants.calendar
+        if calendar.wait(time.monotonic()):
+            return
+        turned = calendar.turn(database_now(), time.monotonic())
+        if turned and self._leadership.epoch is not None:
+            self._queues[WINDOWED].reconsider(self._tenants.with_windows(turned))
+            self._wake(self._held.let_go(self._leadership.epoch))
 
     def _let_in(self, something_ended: bool) -> None:
         """Let those in whose key has become free; without a wake-up only as often as it costs little."""
@@ -236,6 +257,7 @@ class Dispatcher:
                 sent.claimed_at = now
         for task_id in self._sent.keys() - present:
             self._settle(self._sent.pop(task_id), now)
+            self._lengths.note(task_id)
         changed = self._tenants.set_running(running)
         for tenant_id, queue in changed:
             self._queues[queue].set_running(tenant_id, running.get((tenant_id, queue), 0))
@@ -275,7 +297,7 @@ class Dispatcher:
         if leader is None:
             return 0
         picked: list[tuple[int, Candidate]] = []
-        unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": []}
+        unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": [], "off_peak": []}
         while len(picked) < at_most and all(len(each) < BATCH for each in unable.values()):
             choice = lanes.pick()
             if choice is None:
@@ -286,7 +308,7 @@ class Dispatcher:
                 for tenant_id, rows in store.heads(queue, hungry, depth).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
-            reason = self._unable(choice[1], capacity)
+            reason = self._unable(queue, choice[1], capacity)
             if not reason:
                 picked.append(choice)
             else:
@@ -303,10 +325,11 @@ class Dispatcher:
         self._publisher.publish(bells)
         return len(bells)
 
-    def _unable(self, candidate: Candidate, capacity: Capacity) -> str:
+    def _unable(self, queue: str, candidate: Candidate, capacity: Capacity) -> str:
         """Return why a task cannot start whatever its lane's turn, or ""."""
-        if candidate.type_id in self._paused_types:
-            return "paused"
+        held = self._held.why(queue, candidate.type_id)
+        if held:
+            return held
         able = capacity.can_run(candidate.type_id, candidate.type_version)
         return "" if able else "no_worker"
 

@@ -10,15 +10,17 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
 
-from tasks.models import LimitsRevision, Pause, TaskType
+from tasks.models import LimitsRevision
 from tasks.services.ready import add_to_backlog
 from tasks.states import Queue
 from tenants.models import Limit, Tenant
+from tenants.windows import windows_of
 from workers.dispatcher.allowances import LaneLimits, TenantLimits
 from workers.dispatcher.lanes import Candidate
 
@@ -98,19 +100,6 @@ WITH led AS (
 INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
 SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
 RETURNING tenant_id
-"""
-
-UNPAUSE = """
-WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
-), gone AS (
-  DELETE FROM parked p USING led
-   WHERE p.reason = 'paused' AND p.type_id <> ALL(%(types)s::int[])
-  RETURNING p.*
-)
-INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
-RETURNING queue, tenant_id
 """
 
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
@@ -242,22 +231,6 @@ def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def pauses() -> tuple[set[str], set[int]]:
-    """Return the queues that are paused and the ids of the task types that are."""
-    paused: dict[str, set[str]] = {"queue": set(), "type": set()}
-    for subject, name in Pause.objects.values_list("subject", "name"):
-        paused[subject].add(name)
-    types = TaskType.objects.filter(name__in=paused["type"]).values_list("pk", flat=True)
-    return paused["queue"], set(types)
-
-
-def unpause(leader: int, still_paused: Iterable[int]) -> set[tuple[str, int]]:
-    """Bring tasks back whose type is not paused any more; return the lanes that have grown."""
-    with connection.cursor() as cursor:
-        cursor.execute(UNPAUSE, {"name": NAME, "leader": leader, "types": list(still_paused)})
-        return {(row[0], row[1]) for row in cursor.fetchall()}
-
-
 def unclaimed(queue: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
     """Return how many tasks are published and not claimed, and the overdue of them, oldest first."""
     with connection.cursor() as cursor:
@@ -315,13 +288,17 @@ def tenant_limits() -> Mapping[int, TenantLimits]:
     totals: dict[int, int | None] = {}
     weights: dict[int, float] = {}
     rates: dict[int, float | None] = {}
-    own_limits: dict[int, dict[str, tuple[int | None, int]]] = {}
+    own_limits: dict[int, dict[str, dict[str, Any]]] = {}
     rows = Limit.objects.values_list(
-        "tenant_id", "queue", "running", "min_running", "weight", "dispatch_per_second"
+        "tenant_id", "queue", "running", "min_running", "weight", "dispatch_per_second", "windows"
     )
-    for tenant_id, queue, running, minimum, weight, rate in rows:
+    for tenant_id, queue, running, minimum, weight, rate, windows in rows:
         if queue:
-            own_limits.setdefault(tenant_id, {})[queue] = (running, minimum or 0)
+            own_limits.setdefault(tenant_id, {})[queue] = {
+                "running": running,
+                "min_running": minimum or 0,
+                "windows": windows_of(windows),
+            }
         else:
             totals[tenant_id], weights[tenant_id], rates[tenant_id] = running, weight, rate
     limits = {}
@@ -330,9 +307,7 @@ def tenant_limits() -> Mapping[int, TenantLimits]:
         # The weight is the tenant's, in all queues: the API knows no other.
         weight = weights.get(tenant_id, 1.0)
         own = own_limits.get(tenant_id, {})
-        lanes = {
-            queue.value: LaneLimits(*own.get(queue.value, (None, 0)), weight=weight) for queue in Queue
-        }
+        lanes = {queue.value: LaneLimits(weight=weight, **own.get(queue.value, {})) for queue in Queue}
         limits[tenant_id] = TenantLimits(
             totals.get(tenant_id), paused, rates.get(tenant_id), lanes, slug
         )

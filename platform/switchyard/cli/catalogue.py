@@ -36,6 +36,10 @@ COMMANDS = (
     Command("selftest", "", "Break a running platform a little and check its promises.", OPERATORS),
     Command("status", "switchyard.cli.status", "The state of every component.", OPERATORS),
     Command("queues", "switchyard.cli.queues", "The queues and their counts.", OPERATORS),
+    Command(
+        "routes", "switchyard.cli.routes", "Which queue a task goes to: list, set, delete.", OPERATORS
+    ),
+    Command("windows", "switchyard.cli.windows", "Off-peak windows: list, set, clear.", OPERATORS),
     Command("workers", "switchyard.cli.workers", "The workers that are alive.", OPERATORS),
     Command("scale", "switchyard.cli.scale", "The pools, and how many slots they have.", OPERATORS),
     Command("drain", "switchyard.cli.drain", "Replace a worker, or --all one by one.", OPERATORS),

@@ -16,6 +16,7 @@ def queues(session: Session) -> int:
         "QUEUE": "name",
         "READY": "ready",
         "PARKED": "parked",
+        "OFF-PEAK": "off_peak",
         "DISPATCHED": "dispatched",
         "RUNNING": "running",
         "OLDEST WAIT": "oldest_wait",

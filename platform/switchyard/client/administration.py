@@ -86,6 +86,44 @@ class Operator:
             )
         )
 
+    def routes(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the rules for which queue a task goes to, in their order."""
+        return self._list("routes")
+
+    def set_route(
+        self, name: str, *, match: Mapping[str, Any], queue: str, position: int | None = None
+    ) -> Mapping[str, Any]:
+        """Make a rule, or replace all of it; `match` has the members of the API's."""
+        body = compact({"match": dict(match), "queue": queue, "position": position})
+        return _object(self._transport.request("PUT", self._path("routes", name), body=body))
+
+    def delete_route(self, name: str) -> None:
+        """Delete a rule."""
+        self._transport.request("DELETE", self._path("routes", name))
+
+    def windows(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the off-peak windows of types and tenants, and whether they are open."""
+        yield from self._list("windows/types")
+        yield from self._list("windows/tenants")
+
+    def set_windows(
+        self, subject: str, name: str, windows: Mapping[str, Any], *, reason: str | None = None
+    ) -> Mapping[str, Any]:
+        """Set the off-peak windows of a `type` or a `tenant`; an empty list takes them away.
+
+        `reason` is why an operator changes a tenant (audited).
+        """
+        if subject == "tenant":
+            path = f"/api/v1/tenants/{quote(name, safe='')}/limits"
+            body: Mapping[str, Any] = {"queues": {"batch": {"windows": windows}}}
+        else:
+            path, body = f"{self._path('task-types', name)}/windows", windows
+        headers = compact({"X-Operator-Reason": reason})
+        return _object(self._transport.request("PUT", path, body=body, headers=headers))
+
+    def _path(self, kind: str, name: str) -> str:
+        return f"/api/v1/operator/{kind}/{quote(name, safe='')}"
+
     def _list(self, name: str) -> Iterator[Mapping[str, Any]]:
         return results(self._transport, f"/api/v1/operator/{name}")
 

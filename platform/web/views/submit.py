@@ -86,7 +86,8 @@ def _verdict(visit: Visit, form: SubmitForm) -> dict[str, Any] | None:
     if form.submission is None:
         return None
     try:
-        return forecast(visit.tenant, form.submission, try_submit(visit.tenant, form.submission))
+        verdict = try_submit(visit.tenant, visit.actor, form.submission)
+        return forecast(visit.tenant, form.submission, verdict)
     except Problem as refusal:
         _place(form, refusal)
         return None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db.models import F
 
-from tasks.models import Pause, Task
+from tasks.models import Estimate, Pause, TaskType
 from tenants.models import Limit
-from tests.tasks.api.work import ended, running, submitted
+from tests.tasks.api.work import running, submitted
 from tests.tenants.callers import World
 
 TASKS = "/api/v1/tenants/acme/tasks"
@@ -35,8 +34,9 @@ def test_a_task_that_can_start_would_start_now(acme: World) -> None:
 
 
 def test_who_waits_in_line_is_told_about_when_by_how_long_the_last_ones_took(acme: World) -> None:
-    done = ended(submitted(acme.acme))
-    Task.objects.filter(pk=done.pk).update(started_at=F("started_at") - timedelta(minutes=1))
+    dummy = TaskType.objects.get(name="test.dummy")
+    Estimate.objects.create(type_id=dummy.pk, tenant_id=acme.acme.pk, seconds=60)
+    Estimate.objects.create(type_id=dummy.pk, seconds=5)
     for _ in range(3):
         submitted(acme.acme)
     # Two slots, three before it, a minute each.

@@ -24,11 +24,12 @@ from tasks.states import RunStatus
 from tasks.submission import Submission
 from tenants.actor import Actor
 from tenants.models import ApiToken, Tenant
+from tenants.scopes import scopes_of
 from tests.tenants.callers import World
 
 TOKEN = "t" * 43
 WORKER = uuid.UUID(int=7)
-ALICE = Actor(kind="user", name="user:alice")
+ALICE = Actor(kind="user", name="user:alice", scopes=scopes_of("owner"))
 
 DESCRIBED: dict[str, Any] = {
     **dict.fromkeys(TYPE_COLUMNS, ""),
@@ -120,8 +121,9 @@ def caller(name: str) -> Actor:
     kind, _, bare = name.partition(":")
     if kind == "token":
         token = ApiToken.objects.filter(name=bare).latest("id")
-        return Actor(kind="token", name=name, token_id=token.pk)
-    return Actor(kind="user", name=name, user_id=User.objects.get(username=bare).pk)
+        return Actor(kind="token", name=name, token_id=token.pk, scopes=frozenset(token.scopes))
+    user = User.objects.get(username=bare)
+    return Actor(kind="user", name=name, user_id=user.pk, scopes=ALICE.scopes)
 
 
 def submitted(tenant: Tenant, type: str = "test.dummy", by: str = "", **options: Any) -> Task:

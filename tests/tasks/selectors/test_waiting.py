@@ -64,7 +64,7 @@ def test_a_dispatched_task_waits_for_its_claim_and_a_running_one_for_nothing(
     assert reason(ended(submitted(acme.acme))) is None
 
 
-@pytest.mark.parametrize("why", ["no_worker", "key", "rate", "off_peak", "quota"])
+@pytest.mark.parametrize("why", ["no_worker", "key", "rate", "quota"])
 def test_a_parked_task_says_why(acme: World, why: str) -> None:
     task = submitted(acme.acme, key="deploy")
     park(task, why)

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from audit.models import AuditEntry
-from tasks.models import Inflight, Leader, Parked, Ready, Task
+from tasks.models import Inflight, Parked, Ready, Task
 from tasks.selectors.waiting import waiting_for
 from tests.tasks.api.work import submitted
 from tests.tenants.callers import World
+from tests.workers.dispatcher.rounds import dispatcher, go_round
 from workers.dispatcher.loop import Dispatcher
 
+__all__ = ["dispatcher"]
+
 OPERATOR = "/api/v1/operator"
-
-
-@pytest.fixture
-def dispatcher(acme: World) -> Iterator[Dispatcher]:
-    """A leading dispatcher that goes round when it is told to; its messages wait in the broker."""
-    Leader.objects.filter(name="dispatcher").update(renewed_at="2020-01-01T00:00:00Z")
-    dispatcher = Dispatcher()
-    assert dispatcher._take_lead()
-    yield dispatcher
-    dispatcher._resign()
-
-
-def go_round(dispatcher: Dispatcher) -> set[object]:
-    dispatcher._look({"*"})
-    dispatcher._dispatch()
-    return set(Inflight.objects.values_list("task_id", flat=True))
 
 
 def told(task: Task) -> tuple[str, str]:
