@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 import uuid
@@ -47,16 +48,16 @@ CHORES = {
     "reap": Chore(1.0),
     # The counters of the queued limits are looked after.
     "recount": Chore(1.0),
-    "limits": Chore(0.25),
+    "limits": Chore(POLL_SECONDS),
     "workers": Chore(POLL_SECONDS),
-    "count": Chore(POLL_SECONDS, 0.1),
+    "count": Chore(POLL_SECONDS),
     "keys": Chore(POLL_SECONDS, 0.05),
     "scan": Chore(POLL_SECONDS, 0.05),
     "lanes": Chore(1.0, 0.05),
 }
 
 REST = 2.0
-"""How long wake-ups are gathered after a round, in times of what the round took ..."""
+"""How long wake-ups are gathered after a round, in times of the processor time that it took ..."""
 
 LONGEST_REST_SECONDS = 0.02
 """... and at most."""
@@ -121,16 +122,19 @@ class Dispatcher:
         if self._leadership.epoch is None and not self._take_lead():
             return
         woken = self._wait()
-        began = time.monotonic()
+        began = time.process_time()
         self._round(woken)
-        ended = time.monotonic()
-        self._rests_until = ended + min(LONGEST_REST_SECONDS, REST * (ended - began))
+        rest = REST * (time.process_time() - began)
+        self._rests_until = time.monotonic() + min(LONGEST_REST_SECONDS, rest)
 
     def _take_lead(self) -> bool:
         if not self._leadership.acquire():
             self._listen(POLL_SECONDS)
             return False
         self._reset()
+        # What is loaded by now stays. Without this the rows of each batch have Python's collector walk
+        # through all of Django again and again.
+        gc.freeze()
         log.info("leading", epoch=self._leadership.epoch)
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
@@ -243,9 +247,13 @@ class Dispatcher:
             return 0
         fault_points.reach("in_dispatch")
         bells = store.dispatch(leader, self._picture.limits, [candidate for _, candidate in picked])
-        self._picture.note_sent(queue, picked, {bell.task_id for bell in bells})
-        if len(bells) < len(picked):
+        if len(bells) == len(picked):
+            self._picture.note_sent(queue, picked)
+        else:
             # Cancelled in the meantime, or the limits or the leader have changed: look again at once.
+            moved = {bell.task_id for bell in bells}
+            self._picture.note_sent(queue, [each for each in picked if each[1].task_id in moved])
+            self._picture.take_back(queue, [each for each in picked if each[1].task_id not in moved])
             self._again = True
             self._pace.ask("limits", "renew")
         self._publisher.publish(bells)

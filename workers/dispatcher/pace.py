@@ -36,10 +36,10 @@ class Pace:
         self._asked.update(names)
 
     def is_due(self, name: str) -> bool:
-        """Return whether it is time for a chore."""
+        """Return whether it is time for a chore, or nearly: so that several share a round."""
         now = self._clock()
         asked = name in self._asked and now >= self._rests_until[name]
-        return asked or now >= self._due_at[name]
+        return asked or now >= self._due_at[name] - self._chores[name].every / 4
 
     @contextmanager
     def doing(self, name: str) -> Iterator[None]:

@@ -9,8 +9,7 @@ dispatches: it may be late to fill a slot, and never passes a limit.
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.selectors.ability import Capacity, capacities
@@ -21,6 +20,9 @@ from workers.dispatcher.lanes import Candidate, Lanes
 
 Lane = tuple[int, str]
 """A tenant's id and a queue."""
+
+Picked = tuple[int, Candidate]
+"""A tenant's id and the task that is next in its lane."""
 
 
 @dataclass(slots=True)
@@ -148,19 +150,19 @@ class Picture:
 
     # -- what the dispatcher has done ---------------------------------------------------------------
 
-    def note_sent(
-        self, queue: str, picked: Iterable[tuple[int, Candidate]], moved: Collection[uuid.UUID]
-    ) -> None:
-        """Count those of the picked tasks that were moved, and take the others back."""
+    def note_sent(self, queue: str, picked: Sequence[Picked]) -> None:
+        """Count tasks that were picked and dispatched."""
         now = time.monotonic()
         for tenant_id, candidate in picked:
             seconds = self.tenants.seconds(candidate.type_id)
-            if candidate.task_id in moved:
-                sent = _Sent((tenant_id, queue), candidate.type_id, seconds, now)
-                self._sent[candidate.ordinal] = sent
-                self._busy[queue] += 1
-            else:
-                self.queues[queue].put_back(tenant_id, seconds)
+            sent = _Sent((tenant_id, queue), candidate.type_id, seconds, now)
+            self._sent[candidate.ordinal] = sent
+        self._busy[queue] += len(picked)
+
+    def take_back(self, queue: str, picked: Iterable[Picked]) -> None:
+        """Uncharge tasks that were picked and could not be dispatched."""
+        for tenant_id, candidate in picked:
+            self.queues[queue].put_back(tenant_id, self.tenants.seconds(candidate.type_id))
 
     # -- what is told -------------------------------------------------------------------------------
 

@@ -60,9 +60,14 @@ PROOF = "rtrim(translate(encode(sha256(%(secret)b || uuid_send({task})), 'base64
 # twice. And only under the limits it decided by: whoever was told that a limit is set can submit at
 # once and rely on it. The counters come last, in the order in which everybody locks them; a counter that
 # is too new to be seen here is not settled, so it is counted anew (tasks.services.recount).
+#
+# The commit does not wait for the disk. If the server crashes before it is written, nothing that came
+# after it is written either, a claim least of all: the task is in line again, and the message that was
+# published has a token that no row knows.
 DISPATCH = f"""
 WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s
+  SELECT set_config('synchronous_commit', 'off', true)
+    FROM leader WHERE name = %(name)s AND epoch = %(leader)s
      AND %(limits)s = (SELECT revision FROM limits_revision) FOR SHARE
 ), gone AS (
   DELETE FROM ready r
@@ -194,8 +199,8 @@ def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Cand
     """Return the first ``depth`` tasks of each lane, in order."""
     found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
     rows = _prepared(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
-    for tenant_id, *columns in rows:
-        found[tenant_id].append(Candidate._make(columns))
+    for row in rows:
+        found[row[0]].append(Candidate._make(row[1:]))
     return found
 
 
