@@ -3,13 +3,18 @@
 ==============  ==============================================================
 lanes           the decision itself, in memory: fair, limited, explainable
 allowances      what the lanes share about tenants: limits, rates, running, lengths
+picture         all that is in memory, and how it is kept up to date
+pace            when each look around is due, and its share of the time
 keys            letting the next task in that waits for its key
 store           what PostgreSQL holds of it, one function per statement
 leader          who leads, by an epoch that fences a paused former leader
 publisher       ringing the broker's doorbell, without ever waiting for long
 reaper          unclaimed messages, ended leases, due times
-loop            the process: wait, look, decide, commit, publish
+loop            the process: wait, decide, commit, publish, look around
 ==============  ==============================================================
+
+A task that is submitted to an idle platform is on its way after two statements: its lane is read, and
+its row moved. Everything else that a round does comes after that, and only as often as it is worth.
 
 Dying loses nothing: all it knows is rebuilt from ``ready`` and ``inflight`` by whoever leads next.
 """
