@@ -106,6 +106,7 @@ class Measured:
     """What was measured of one backlog: seconds of the wall, of our processor and of the server's."""
 
     name: str
+    beside: bool = False
     decisions: int = 0
     seconds: float = 0.0
     ours: float = 0.0
@@ -114,9 +115,13 @@ class Measured:
     rates: list[float] = field(default_factory=list)
 
     def line(self, base: Measured) -> str:
-        """Return a line of the table; ratios are of turns that followed each other."""
+        """Return a line of the table; the ratio of turns beside each other is their middle one."""
         each = 1e6 / max(1, self.decisions)
-        ratio = percentile([mine / its for mine, its in zip(self.rates, base.rates, strict=False)], 0.5)
+        ratio = self.decisions / self.seconds / (base.decisions / base.seconds)
+        if self.beside:
+            ratio = percentile(
+                [mine / its for mine, its in zip(self.rates, base.rates, strict=True)], 0.5
+            )
         cpu = (self.ours + self.servers) / max(1, self.decisions)
         base_cpu = (base.ours + base.servers) / max(1, base.decisions)
         return (
@@ -133,7 +138,7 @@ class Backlog:
         from workers.dispatcher.loop import CHORES
         from workers.dispatcher.pace import Pace
 
-        self.measured = Measured(name)
+        self.measured = Measured(name, beside=True)
         self.looks: list[float] = []
         self._schema, self._count, self._cursor = schema, count, cursor
         self._left, self._away, self._left_at = 0, 0.0, time.monotonic()
