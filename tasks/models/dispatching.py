@@ -101,6 +101,8 @@ class KeyHolder(models.Model):
 class Inflight(models.Model):
     """A task that is dispatched (published, not yet claimed) or running; a few thousand at most.
 
+    So few that whoever asks for ended leases reads them all, once a second. An index of leases would
+    have each claim and each renewal write to all indexes anew.
     ``token`` proves that a message comes from the dispatcher. ``ask`` is what the supervisor is to
     do with the run: ``cancel``, ``kill`` or ``preempt``.
     """
@@ -130,10 +132,6 @@ class Inflight(models.Model):
                 name="inflight_state_known",
                 condition=models.Q(state__in=["dispatched", "running"]),
             ),
-        )
-        indexes = (
-            # The reaper: whose lease has ended?
-            models.Index(fields=["lease_until"], name="inflight_lease"),
         )
 
     def __str__(self) -> str:

@@ -31,6 +31,11 @@ class LaneLimits:
     weight: float = 1.0
     windows: Windows | None = None
 
+    @property
+    def holds(self) -> bool:
+        """Whether any of these can hold the lane: a weight and a minimum cannot."""
+        return self.running is not None or self.windows is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
@@ -41,6 +46,11 @@ class TenantLimits:
     dispatch_per_second: float | None = None
     lanes: Mapping[str, LaneLimits] = field(default_factory=dict)
     name: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether any of it, apart from its lanes', can hold the tenant back."""
+        return self.paused or self.running is not None or self.dispatch_per_second is not None
 
 
 class Tenants:
@@ -101,8 +111,11 @@ class Tenants:
         self._out_of_rate[tenant_id] = self.now + (1.0 - tokens) / rate
         return False
 
-    def take_token(self, tenant_id: int) -> None:
-        """Note a start; tenants without a rate have no bucket."""
+    def start(self, tenant_id: int, queue: str) -> None:
+        """Count a start; of tenants with a rate it takes a token."""
+        key = (tenant_id, queue)
+        self._running[key] = self._running.get(key, 0) + 1
+        self._totals[tenant_id] = self._totals.get(tenant_id, 0) + 1
         if tenant_id in self._buckets:
             tokens, at = self._buckets[tenant_id]
             self._buckets[tenant_id] = (tokens - 1.0, at)

@@ -21,6 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
 
@@ -31,8 +32,7 @@ MIN_DEPTH = 4
 MAX_DEPTH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A row of ``ready`` that is next in its lane."""
 
     task_id: uuid.UUID
@@ -42,7 +42,7 @@ class Candidate:
     type_version: int = 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """One tenant's line in one queue, as far as it is in memory."""
 
@@ -54,9 +54,16 @@ class Lane:
     running: int = 0
     vtime: float = 0.0
     ticket: int = 0
-    queued_in_heap: bool = False
+    """Which entry of a heap stands for the lane: 0 while none does."""
     place: tuple[int, float] = (1, 0.0)
     fed_at: float = -math.inf
+    unlimited: bool = False
+    """Whether nothing but a pause of its queue can hold it. Most lanes: they are not asked each time."""
+
+    def obey(self, whole: TenantLimits, queue: str) -> None:
+        """Take over what the tenant may have, and the lane of it."""
+        self.whole, self.own = whole, whole.lanes.get(queue, _NO_LIMITS)
+        self.unlimited = not (whole.holds or self.own.holds)
 
     @property
     def tier(self) -> int:
@@ -78,8 +85,8 @@ class Lanes:
         self.paused = False
         self._tenants = tenants
         self._lanes: dict[int, Lane] = {}
-        # One heap per tier, of (virtual time, ticket, tenant). An entry whose ticket is not its
-        # lane's newest is stale and is dropped when it comes up.
+        # One heap per tier, of (virtual time, ticket, lane). An entry whose ticket is not its lane's
+        # newest is stale and is dropped when it comes up.
         self._heaps: tuple[list[_Entry], list[_Entry]] = ([], [])
         self._tickets = 0
 
@@ -94,9 +101,9 @@ class Lanes:
         """Note that a lane has new work, or that something that held it has changed."""
         lane = self._lanes.get(tenant_id)
         if lane is None:
-            whole = self._tenants.limits(tenant_id)
-            own = whole.lanes.get(self.queue, _NO_LIMITS)
-            lane = self._lanes[tenant_id] = Lane(tenant_id, whole, own, vtime=self.clock)
+            lane = Lane(tenant_id, _NO_TENANT_LIMITS, _NO_LIMITS, vtime=self.clock)
+            lane.obey(self._tenants.limits(tenant_id), self.queue)
+            self._lanes[tenant_id] = lane
             lane.running = self._tenants.running_in(tenant_id, self.queue)
         # What is buffered may no longer be the lane's head: a more urgent task may have come.
         lane.buffer.clear()
@@ -124,14 +131,19 @@ class Lanes:
 
     def hungry(self, at_most: int) -> list[int]:
         """Return tenants whose lane is next in turn and must be read from the database first."""
-        wanted = []
+        wanted: list[int] = []
         for heap in self._heaps:
-            for entry in heapq.nsmallest(at_most * 2, heap):
-                lane = self._lane_of(entry)
-                if lane is not None and not lane.buffer:
+            seen: list[_Entry] = []
+            while heap and len(wanted) < at_most and len(seen) < 2 * at_most:
+                entry = heapq.heappop(heap)
+                lane = entry[2]
+                if lane.ticket != entry[1]:
+                    continue
+                seen.append(entry)
+                if not lane.buffer:
                     wanted.append(lane.tenant_id)
-                if len(wanted) == at_most:
-                    return wanted
+            for entry in seen:
+                heapq.heappush(heap, entry)
         return wanted
 
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
@@ -152,15 +164,27 @@ class Lanes:
         lane = self._next()
         if lane is None or not lane.buffer:
             return None
-        self.clock = max(self.clock, min(lane.vtime, self._lowest_of_tier_1()))
-        heapq.heappop(self._heaps[lane.place[0]])
-        lane.queued_in_heap = False
+        tier = lane.place[0]
+        reached = lane.vtime if tier else min(lane.vtime, self._lowest_of_tier_1())
+        if reached > self.clock:
+            self.clock = reached
         chosen = lane.buffer.popleft()
-        lane.vtime += self._tenants.seconds(chosen.type_id) / lane.own.weight
+        vtime = lane.vtime + self._tenants.seconds(chosen.type_id) / lane.own.weight
+        # A lane whose time was behind joins at the clock.
+        lane.vtime = vtime = vtime if vtime > self.clock else self.clock
         lane.running += 1
-        self._tenants.add_running(lane.tenant_id, self.queue, 1)
-        self._tenants.take_token(lane.tenant_id)
-        self._place(lane)
+        self._tenants.start(lane.tenant_id, self.queue)
+        heap = self._heaps[tier]
+        if (lane.buffer or lane.maybe_more) and not self._is_held(lane) and lane.tier == tier:
+            # It stays in its heap, further back.
+            self._tickets += 1
+            lane.ticket = self._tickets
+            lane.place = (tier, vtime)
+            heapq.heapreplace(heap, (vtime, lane.ticket, lane))
+        else:
+            heapq.heappop(heap)
+            lane.ticket = 0
+            self._place(lane)
         return lane.tenant_id, chosen
 
     def put_back(self, tenant_id: int, seconds: float, *, keep: bool = False) -> None:
@@ -202,8 +226,7 @@ class Lanes:
         """
         if tenants is None:
             for lane in self._lanes.values():
-                lane.whole = self._tenants.limits(lane.tenant_id)
-                lane.own = lane.whole.lanes.get(self.queue, _NO_LIMITS)
+                lane.obey(self._tenants.limits(lane.tenant_id), self.queue)
                 self._place(lane)
             return
         for tenant_id in tenants:
@@ -219,7 +242,7 @@ class Lanes:
             if not lane.has_work and not lane.running and lane.vtime <= self.clock
         ]
         for tenant_id in idle:
-            del self._lanes[tenant_id]
+            self._lanes.pop(tenant_id).ticket = 0
         return idle
 
     def held_by(self, lane: Lane) -> tuple[str, str]:
@@ -245,15 +268,18 @@ class Lanes:
             return "rate", f"{limits.name} may start {rate:g} tasks a second"
         return _FREE
 
+    def _is_held(self, lane: Lane) -> bool:
+        return (self.paused or not lane.unlimited) and bool(self.held_by(lane)[0])
+
     def _next(self) -> Lane | None:
         """Return the lane at the front, which stays there; it may have to be read first."""
         for heap in self._heaps:
             while heap:
-                lane = self._lane_of(heap[0])
-                if lane is None:
+                _, ticket, lane = heap[0]
+                if lane.ticket != ticket:
                     heapq.heappop(heap)
                 # Its tenant may have reached a limit through another queue since it was placed.
-                elif lane.tier != lane.place[0] or self.held_by(lane)[0]:
+                elif lane.tier != lane.place[0] or self._is_held(lane):
                     self._place(lane)
                 else:
                     return lane
@@ -266,24 +292,18 @@ class Lanes:
         beyond the others', a lane that returns would have to wait until all of them have caught up.
         """
         heap = self._heaps[1]
-        while heap and self._lane_of(heap[0]) is None:
+        while heap and heap[0][2].ticket != heap[0][1]:
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
-    def _lane_of(self, entry: _Entry) -> Lane | None:
-        """Return the lane that an entry of a heap stands for, or None if the entry is stale."""
-        _, ticket, tenant_id = entry
-        lane = self._lanes.get(tenant_id)
-        return lane if lane is not None and lane.queued_in_heap and lane.ticket == ticket else None
-
     def _place(self, lane: Lane) -> None:
         """Put a lane where it belongs now: into one heap once, or nowhere."""
-        was_in_heap, lane.queued_in_heap = lane.queued_in_heap, False
-        if not lane.has_work or self.held_by(lane)[0]:
+        was_in_heap = lane.ticket != 0
+        if not (lane.buffer or lane.maybe_more) or self._is_held(lane):
+            lane.ticket = 0
             return
         if not was_in_heap:
             lane.vtime = max(lane.vtime, self.clock)
-        lane.queued_in_heap = True
         place = (lane.tier, lane.vtime)
         if was_in_heap and place == lane.place:
             # Its entry still says so. Another one at each look would let the heap grow for ever.
@@ -291,13 +311,14 @@ class Lanes:
         lane.place = place
         self._tickets += 1
         lane.ticket = self._tickets
-        heap = self._heaps[lane.tier]
-        heapq.heappush(heap, (lane.vtime, lane.ticket, lane.tenant_id))
+        heap = self._heaps[place[0]]
+        heapq.heappush(heap, (lane.vtime, lane.ticket, lane))
         if len(heap) > 2 * len(self._lanes) + 64:
-            heap[:] = [entry for entry in heap if self._lane_of(entry) is not None]
+            heap[:] = [entry for entry in heap if entry[2].ticket == entry[1]]
             heapq.heapify(heap)
 
 
 _NO_LIMITS = LaneLimits()
+_NO_TENANT_LIMITS = TenantLimits()
 _FREE = ("", "")
-_Entry = tuple[float, int, int]
+_Entry = tuple[float, int, Lane]

@@ -1,20 +1,21 @@
-"""The dispatcher's process: wait, look, decide, commit, publish.
+"""The dispatcher's process: wait, decide, commit, publish, and look around.
 
-1. Wait for a wake-up (NOTIFY), or for the next poll, which would do alone.
+1. Wait for a wake-up (NOTIFY), or for the next chore. Wake-ups that come while a round is made, and for
+   a moment after it, share the next one: an idle dispatcher answers at once, a busy one in bounded time.
 2. Lead, or stand by. A new leader rebuilds everything from ``ready`` and ``inflight``.
-3. Do what time brings: due tasks, ended leases, unclaimed messages.
-4. Count what runs, read the lanes that have changed, and fill the free slots of each queue, the
-   lowest virtual time first.
-5. Commit in one batch, then publish.
+3. Serve the lanes that were woken where a slot is known to be free, before anything is looked up.
+4. Do what time brings: due tasks, ended leases, unclaimed messages.
+5. Look what others have done: limits, workers, what runs, keys, lanes that no wake-up told of.
+6. Fill the slots that are free now, the lowest virtual time first: commit in one batch, then publish.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import FrameType
 
 import psycopg
@@ -23,18 +24,15 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from tasks import fault_points
-from tasks.clock import database_now
-from tasks.selectors.ability import Capacity, capacities
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from tenants.limits import WINDOWED
 from workers.dispatcher import keys, store
-from workers.dispatcher.allowances import Tenants
-from workers.dispatcher.held_types import HeldTypes
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
-from workers.dispatcher.lengths import Lengths, known_lengths
+from workers.dispatcher.lengths import known_lengths
+from workers.dispatcher.pace import Chore, Pace
+from workers.dispatcher.picture import Picture
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import reap_runs, release_due, ring_again
 
@@ -45,24 +43,33 @@ AFTER_OUTAGE_SECONDS = 5.0
 """How long after the database is back runs with an ended lease are left alone: supervisors whose
 handlers have ended meanwhile still bring their results, and none could renew before."""
 
-RECOUNT_SECONDS = 1.0
-"""How often the counters of the queued limits are looked after."""
+CHORES = {
+    "renew": Chore(RENEW_SECONDS),
+    "time": Chore(0.25),
+    "reap": Chore(1.0),
+    # The counters of the queued limits are looked after.
+    "recount": Chore(1.0),
+    "limits": Chore(POLL_SECONDS),
+    "workers": Chore(POLL_SECONDS),
+    "count": Chore(POLL_SECONDS),
+    "keys": Chore(POLL_SECONDS, 0.05),
+    "scan": Chore(POLL_SECONDS, 0.05),
+    "lanes": Chore(1.0, 0.05),
+    "lengths": Chore(1.0, 0.05),
+}
 
-SCAN_SHARE = 0.05
-"""At most this share of the time goes into looking through all lanes for what no wake-up told."""
+REST = 2.0
+"""How long wake-ups are gathered after a round, in times of the processor time that it took ..."""
 
+LONGEST_REST_SECONDS = 0.02
+"""... and at most."""
+
+EVERYWHERE = frozenset({"*", "*:0"})
+"""Wake-ups that name no lane: workers, pauses, or too many lanes."""
+
+QUEUES = frozenset(queue.value for queue in Queue)
 BATCH = 500
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A dispatched task whose end is still to come; what it was charged for."""
-
-    lane: tuple[int, str]
-    type_id: int
-    seconds: float
-    claimed_at: float | None = None
 
 
 class Dispatcher:
@@ -104,17 +111,12 @@ class Dispatcher:
         log.info("dispatcher_stopped")
 
     def _reset(self) -> None:
-        self._tenants = Tenants()
-        self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
-        self._sent: dict[uuid.UUID, _Sent] = {}
-        self._limits = -1
-        self._held = HeldTypes(self._tenants.calendar)
-        self._lengths = Lengths()
+        self._picture = Picture()
+        self._pace = Pace(CHORES)
         self._recounter = Recounter()
+        self._everything_changed = False
         self._again = False
-        self._written: dict[tuple[int, str], store.LaneState] = {}
-        self._types: dict[str, Mapping[int, int]] = {}
-        self._due_at = dict.fromkeys(("renew", "time", "reap", "scan", "keys", "recount", "lanes"), 0.0)
+        self._rests_until = 0.0
 
     # -- one round ----------------------------------------------------------------------------------
 
@@ -122,183 +124,159 @@ class Dispatcher:
         if self._leadership.epoch is None and not self._take_lead():
             return
         woken = self._wait()
-        if self._every("renew", RENEW_SECONDS) and not self._leadership.renew():
-            log.warning("leadership_lost")
-            return
-        self._do_what_time_brings()
-        self._look(woken)
-        self._publisher.flush()
-        self._dispatch()
-        if self._every("lanes", 1.0):
-            self._write_lanes()
-            self._lengths.write()
+        began = time.process_time()
+        self._round(woken)
+        rest = REST * (time.process_time() - began)
+        self._rests_until = time.monotonic() + min(LONGEST_REST_SECONDS, rest)
 
     def _take_lead(self) -> bool:
         if not self._leadership.acquire():
-            self._wait()
+            self._listen(POLL_SECONDS)
             return False
         self._reset()
-        self._tenants.recall(known_lengths())
+        self._picture.tenants.recall(known_lengths())
+        # What is loaded by now stays. Without this the rows of each batch have Python's collector walk
+        # through all of Django again and again.
+        gc.freeze()
         log.info("leading", epoch=self._leadership.epoch)
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         return True
 
     def _wait(self) -> set[str]:
-        """Wait for a wake-up and return the lanes that it named, as ``queue:tenant``."""
-        connection.ensure_connection()
-        raw = connection.connection
-        woken: set[str] = set()
-        rest = min(self._tenants.next_token(), self._tenants.calendar.wait(time.monotonic()))
-        patience = 0.0 if self._again else min(POLL_SECONDS, rest)
+        """Wait for a wake-up or the next chore; return what was named, as ``queue:tenant``."""
+        until = min(POLL_SECONDS, self._picture.patience(), self._pace.patience())
+        woken = self._listen(0.0 if self._again else until)
         self._again = False
-        for notice in raw.notifies(timeout=patience, stop_after=1):
-            woken.update(notice.payload.split())
-        # Whatever else has arrived in the meantime shares this round.
-        for notice in raw.notifies(timeout=0):
+        rest = max(0.0, self._rests_until - time.monotonic())
+        return woken | self._listen(rest, gather=True)
+
+    def _listen(self, seconds: float, *, gather: bool = False) -> set[str]:
+        """Return what a wake-up named, or all that come within the time."""
+        connection.ensure_connection()
+        woken: set[str] = set()
+        notices = connection.connection.notifies(timeout=seconds, stop_after=None if gather else 1)
+        for notice in notices:
             woken.update(notice.payload.split())
         return woken
+
+    def _round(self, woken: set[str]) -> None:
+        self._picture.tick()
+        self._picture.wake(_lanes_of(woken))
+        if woken:
+            self._dispatch()
+        if self._pace.is_due("renew"):
+            with self._pace.doing("renew"):
+                if not self._leadership.renew():
+                    log.warning("leadership_lost")
+                    return
+        self._do_what_time_brings()
+        self._look(woken)
+        self._publisher.flush()
+        self._dispatch()
+        if self._pace.is_due("lanes"):
+            with self._pace.doing("lanes"):
+                self._picture.write_lanes()
+        if self._pace.is_due("lengths"):
+            with self._pace.doing("lengths"):
+                self._picture.lengths.write()
 
     def _do_what_time_brings(self) -> None:
         leader = self._leadership.epoch
         if leader is None:
             return
-        if self._every("time", 0.25):
-            release_due()
-        if self._every("reap", 1.0):
-            if time.monotonic() >= self._reap_from:
-                reap_runs()
-            ring_again(leader, self._publisher)
-        if self._every("recount", RECOUNT_SECONDS):
-            self._recounter.run()
+        if self._pace.is_due("time"):
+            with self._pace.doing("time"):
+                release_due()
+        if self._pace.is_due("reap"):
+            with self._pace.doing("reap"):
+                if time.monotonic() >= self._reap_from:
+                    reap_runs()
+                ring_again(leader, self._publisher)
+        if self._pace.is_due("recount"):
+            with self._pace.doing("recount"):
+                self._recounter.run()
 
     def _look(self, woken: set[str]) -> None:
-        """Bring the picture in memory up to date: limits, what runs, which lanes have work."""
-        back = self._tenants.tick(time.monotonic())
-        self._learn_limits()
-        self._turn_windows()
-        self._count()
-        self._let_in(bool(woken))
-        for lanes in self._queues.values():
-            lanes.reconsider(back)
-        everywhere = "*" in woken or "*:0" in woken
-        if everywhere or time.monotonic() >= self._due_at["scan"]:
-            self._scan(everything_changed=everywhere)
-        for name in woken:
-            queue, _, tenant = name.partition(":")
-            if queue in self._queues and tenant.isdigit():
-                self._queues[queue].wake(int(tenant))
-
-    def _learn_limits(self) -> None:
-        revision = store.limits_revision()
-        if revision != self._limits:
-            # The number first, then the limits: a change in between makes the next dispatch void.
-            self._limits = revision
-            self._tenants.set_limits(store.tenant_limits())
-            queues = self._held.read()
-            in_use = {*self._tenants.windows(), *self._held.windows()}
-            self._tenants.calendar.use(in_use, database_now(), time.monotonic())
-            for queue, lanes in self._queues.items():
-                lanes.paused = queue in queues
-                lanes.reconsider()
-            if self._leadership.epoch is not None:
-                self._wake(self._held.let_go(self._leadership.epoch))
-
-    def _turn_windows(self) -> None:
-        """Hold and let go what has off-peak windows, once the time of one has come."""
-        calendar = self._tenants.calendar
-        if calendar.wait(time.monotonic()):
-            return
-        turned = calendar.turn(database_now(), time.monotonic())
-        if turned and self._leadership.epoch is not None:
-            self._queues[WINDOWED].reconsider(self._tenants.with_windows(turned))
-            self._wake(self._held.let_go(self._leadership.epoch))
-
-    def _let_in(self, something_ended: bool) -> None:
-        """Let those in whose key has become free; without a wake-up only as often as it costs little."""
-        began = time.monotonic()
+        """Bring the picture up to date: limits, workers, what runs, keys, which lanes have work."""
         leader = self._leadership.epoch
-        if leader is None or not (something_ended or began >= self._due_at["keys"]):
+        if leader is None:
             return
-        self._wake(keys.let_in(leader))
-        now = time.monotonic()
-        self._due_at["keys"] = now + max(POLL_SECONDS, (now - began) / SCAN_SHARE)
-
-    def _wake(self, grown: Iterable[tuple[str, int]]) -> None:
-        for queue, tenant_id in grown:
-            self._queues[queue].wake(tenant_id)
-
-    def _scan(self, *, everything_changed: bool) -> None:
-        began = time.monotonic()
-        for queue, lanes in self._queues.items():
-            for tenant_id in store.lanes_with_work(queue):
-                if everything_changed:
-                    lanes.wake(tenant_id)
-                else:
-                    lanes.notice(tenant_id)
-        took = time.monotonic() - began
-        self._due_at["scan"] = time.monotonic() + max(POLL_SECONDS, took / SCAN_SHARE)
-
-    def _count(self) -> None:
-        """Take over what is in flight, and learn from what has left it since the last look."""
-        now = time.monotonic()
-        running: dict[tuple[int, str], int] = {}
-        present = set()
-        self._busy_slots = dict.fromkeys(self._queues, 0)
-        for row in store.inflight():
-            lane = (row.tenant_id, row.queue)
-            running[lane] = running.get(lane, 0) + 1
-            self._busy_slots[row.queue] += 1
-            present.add(row.task_id)
-            sent = self._sent.get(row.task_id)
-            if sent is None:
-                sent = self._sent[row.task_id] = _Sent(lane, row.type_id, 0.0)
-            if row.running and sent.claimed_at is None:
-                sent.claimed_at = now
-        for task_id in self._sent.keys() - present:
-            self._settle(self._sent.pop(task_id), now)
-            self._lengths.note(task_id)
-        changed = self._tenants.set_running(running)
-        for tenant_id, queue in changed:
-            self._queues[queue].set_running(tenant_id, running.get((tenant_id, queue), 0))
-        # A tenant's total holds or frees its lanes in the other queues too.
-        for lanes in self._queues.values():
-            lanes.reconsider(tenant_id for tenant_id, _ in changed)
-
-    def _settle(self, sent: _Sent, now: float) -> None:
-        """True a lane up: it was charged the estimate, and pays what the run really took."""
-        if sent.claimed_at is None:
-            return
-        took = now - sent.claimed_at
-        self._tenants.learn(sent.type_id, took)
-        if sent.seconds:
-            tenant_id, queue = sent.lane
-            self._queues[queue].true_up(tenant_id, took - sent.seconds)
+        pace, picture = self._pace, self._picture
+        picture.tick()
+        if woken:
+            pace.ask("count", "keys")
+        if woken & EVERYWHERE:
+            self._everything_changed = True
+            pace.ask("limits", "workers", "scan")
+        if pace.is_due("limits"):
+            with pace.doing("limits"):
+                if picture.learn_limits():
+                    picture.wake(picture.held.let_go(leader))
+        if picture.turn_windows():
+            picture.wake(picture.held.let_go(leader))
+        if pace.is_due("workers"):
+            with pace.doing("workers"):
+                for queue, types in picture.learn_capacities().items():
+                    # Parked tasks come back that some worker can run now.
+                    picture.wake((queue, tenant) for tenant in store.unpark(leader, queue, types))
+        if pace.is_due("count"):
+            with pace.doing("count"):
+                picture.count()
+        if pace.is_due("keys"):
+            with pace.doing("keys"):
+                picture.wake(keys.let_in(leader))
+        if pace.is_due("scan"):
+            with pace.doing("scan"):
+                picture.scan(everything_changed=self._everything_changed)
+                self._everything_changed = False
 
     # -- deciding -----------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        """Fill the slots that are free as far as is known."""
         if self._publisher.broker_down:
             return
-        able = capacities()
-        for queue, lanes in self._queues.items():
-            capacity = able.get(queue, Capacity())
-            self._notice_types(queue, capacity.types)
-            free = capacity.slots - self._busy_slots[queue]
+        for queue, lanes in self._picture.queues.items():
+            free = self._picture.free_slots(queue)
             while free > 0:
-                moved = self._send_batch(queue, lanes, min(free, BATCH), capacity)
+                moved = self._send_batch(queue, lanes, min(free, BATCH))
                 free -= moved
                 if not moved:
                     break
 
-    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, capacity: Capacity) -> int:
+    def _send_batch(self, queue: str, lanes: Lanes, at_most: int) -> int:
         """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
         leader = self._leadership.epoch
         if leader is None:
             return 0
+        picked = self._choose(leader, queue, lanes, at_most)
+        if not picked:
+            return 0
+        fault_points.reach("in_dispatch")
+        bells = store.dispatch(leader, self._picture.limits, [candidate for _, candidate in picked])
+        if len(bells) == len(picked):
+            self._picture.note_sent(queue, picked)
+        else:
+            # Cancelled in the meantime, or the limits or the leader have changed: look again at once.
+            moved = {bell.task_id for bell in bells}
+            self._picture.note_sent(queue, [each for each in picked if each[1].task_id in moved])
+            self._picture.take_back(queue, [each for each in picked if each[1].task_id not in moved])
+            self._again = True
+            self._pace.ask("limits", "renew")
+        self._publisher.publish(bells)
+        return len(bells)
+
+    def _choose(
+        self, leader: int, queue: str, lanes: Lanes, at_most: int
+    ) -> list[tuple[int, Candidate]]:
+        """Pick what goes next, and park what cannot start whatever its lane's turn."""
+        picture = self._picture
+        types = picture.capacity(queue).types
         picked: list[tuple[int, Candidate]] = []
         unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": [], "off_peak": []}
-        while len(picked) < at_most and all(len(each) < BATCH for each in unable.values()):
+        passed_over = 0
+        while len(picked) < at_most and passed_over < BATCH:
             choice = lanes.pick()
             if choice is None:
                 hungry = lanes.hungry(at_most)
@@ -308,82 +286,28 @@ class Dispatcher:
                 for tenant_id, rows in store.heads(queue, hungry, depth).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
-            reason = self._unable(queue, choice[1], capacity)
+            candidate = choice[1]
+            reason = picture.held.why(queue, candidate.type_id)
+            if not reason and types.get(candidate.type_id, 0) < candidate.type_version:
+                reason = "no_worker"
             if not reason:
                 picked.append(choice)
-            else:
-                unable[reason].append(choice[1].task_id)
-                lanes.put_back(choice[0], self._tenants.seconds(choice[1].type_id), keep=True)
+                continue
+            passed_over += 1
+            unable[reason].append(candidate.task_id)
+            lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
         for reason, task_ids in unable.items():
             if task_ids:
                 store.park(leader, task_ids, reason)
-        if not picked:
-            return 0
-        fault_points.reach("in_dispatch")
-        bells = store.dispatch(leader, self._limits, [candidate for _, candidate in picked])
-        self._note_sent(queue, lanes, picked, {bell.task_id for bell in bells})
-        self._publisher.publish(bells)
-        return len(bells)
+        return picked
 
-    def _unable(self, queue: str, candidate: Candidate, capacity: Capacity) -> str:
-        """Return why a task cannot start whatever its lane's turn, or ""."""
-        held = self._held.why(queue, candidate.type_id)
-        if held:
-            return held
-        able = capacity.can_run(candidate.type_id, candidate.type_version)
-        return "" if able else "no_worker"
 
-    def _note_sent(
-        self,
-        queue: str,
-        lanes: Lanes,
-        picked: list[tuple[int, Candidate]],
-        moved: set[uuid.UUID],
-    ) -> None:
-        for tenant_id, candidate in picked:
-            seconds = self._tenants.seconds(candidate.type_id)
-            if candidate.task_id in moved:
-                self._sent[candidate.task_id] = _Sent((tenant_id, queue), candidate.type_id, seconds)
-                self._busy_slots[queue] += 1
-            else:
-                # Cancelled in the meantime, or the limits have changed: look again at once.
-                lanes.put_back(tenant_id, seconds)
-                self._again = True
-
-    def _notice_types(self, queue: str, types: Mapping[int, int]) -> None:
-        """Bring parked tasks back whose type some worker can run now."""
-        leader = self._leadership.epoch
-        known = self._types.get(queue, {})
-        fresh = {each: version for each, version in types.items() if version > known.get(each, 0)}
-        if fresh and leader is not None:
-            for tenant_id in store.unpark(leader, queue, fresh):
-                self._queues[queue].wake(tenant_id)
-        self._types[queue] = types
-
-    # -- telling ------------------------------------------------------------------------------------
-
-    def _write_lanes(self) -> None:
-        """Write the lanes whose state differs from what was last written."""
-        changed = []
-        for queue, lanes in self._queues.items():
-            for lane in lanes.lanes():
-                reason, detail = lanes.held_by(lane)
-                state = store.LaneState(lane.tenant_id, queue, lane.running, reason, detail, lane.vtime)
-                if self._written.get((lane.tenant_id, queue)) != state:
-                    self._written[(lane.tenant_id, queue)] = state
-                    changed.append(state)
-            for tenant_id in lanes.forget_idle():
-                self._written.pop((tenant_id, queue), None)
-        if changed:
-            store.write_lanes(changed)
-
-    def _every(self, what: str, seconds: float) -> bool:
-        """Return whether ``what`` is due, and if so set when it is due again."""
-        now = time.monotonic()
-        if now < self._due_at[what]:
-            return False
-        self._due_at[what] = now + seconds
-        return True
+def _lanes_of(woken: set[str]) -> Iterator[tuple[str, int]]:
+    """Return the lanes that wake-ups name, as (queue, tenant)."""
+    for name in woken:
+        queue, _, tenant = name.partition(":")
+        if queue in QUEUES and tenant.isdigit():
+            yield queue, int(tenant)
 
 
 def main() -> None:

@@ -62,6 +62,10 @@ class Publisher:
                         args=[str(bell.task_id), bell.epoch, bell.token],
                         task_id=f"{bell.task_id}:{bell.epoch}",
                         queue=bell.queue,
+                        # By the queue's own name: through an exchange each message would first
+                        # have to ask Redis where that leads.
+                        exchange="",
+                        routing_key=bell.queue,
                         producer=producer,
                         retry=False,
                         ignore_result=True,

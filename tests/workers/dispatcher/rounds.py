@@ -9,7 +9,8 @@ import pytest
 
 from tasks.models import Inflight, Leader
 from tests.tenants.callers import World
-from workers.dispatcher.loop import Dispatcher
+from workers.dispatcher.loop import CHORES, Dispatcher
+from workers.dispatcher.pace import Pace
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def dispatcher(acme: World) -> Iterator[Dispatcher]:
 
 
 def go_round(dispatcher: Dispatcher) -> set[uuid.UUID]:
-    """Look at everything and dispatch; return what is in flight then."""
+    """Look at everything, however short ago it was looked at, and dispatch; return what is in flight."""
+    dispatcher._pace = Pace(CHORES)
     dispatcher._look({"*"})
     dispatcher._dispatch()
     return set(Inflight.objects.values_list("task_id", flat=True))

@@ -104,11 +104,11 @@ def test_a_dispatcher_learns_from_runs_however_short_and_its_successor_knows(
     finish(task.pk, claimed.epoch, Outcome(status=RunStatus.COMPLETED))
     lasted(task, 42)
     go_round(dispatcher)
-    dispatcher._lengths.write()
+    dispatcher._picture.lengths.write()
     type_id = TaskType.objects.get(name="test.dummy").pk
     assert known_lengths() == {type_id: pytest.approx(42)}
     dispatcher._resign()
     successor = Dispatcher()
     assert successor._take_lead()
-    assert successor._tenants.seconds(type_id) == pytest.approx(42)
-    assert successor._tenants.seconds(type_id + 1) == DEFAULT_SECONDS
+    assert successor._picture.tenants.seconds(type_id) == pytest.approx(42)
+    assert successor._picture.tenants.seconds(type_id + 1) == DEFAULT_SECONDS

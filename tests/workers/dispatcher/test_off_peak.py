@@ -16,7 +16,7 @@ from tests.tasks.api.work import submitted
 from tests.tenants.callers import World
 from tests.tenants.hours import ALWAYS, around, closed_for_days
 from tests.workers.dispatcher.rounds import dispatcher, go_round
-from workers.dispatcher import loop
+from workers.dispatcher import picture
 from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.loop import Dispatcher
@@ -48,7 +48,7 @@ def told(task: Task) -> tuple[str, str]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, datetime]:
     """The database's clock as the dispatcher sees it, set by the test."""
     clock = {"now": NOON}
-    monkeypatch.setattr(loop, "database_now", lambda: clock["now"])
+    monkeypatch.setattr(picture, "database_now", lambda: clock["now"])
     return clock
 
 
@@ -61,7 +61,7 @@ def test_a_tenants_batch_work_waits_and_all_other_work_goes(acme: World, dispatc
     assert reason == "off_peak"
     assert detail.startswith("batch tasks of acme are held until 20")
     assert detail.endswith(" 22:00 in Europe/Berlin).")
-    dispatcher._write_lanes()
+    dispatcher._picture.write_lanes()
     lane = Lane.objects.get(tenant_id=acme.acme.pk, queue="batch")
     assert (lane.waiting_for, lane.detail) == ("off_peak", detail)
     hold_tenant(acme, ALWAYS)
@@ -126,7 +126,7 @@ def test_time_alone_opens_a_window_and_closes_it(
 
     def started() -> bool:
         # Nothing wakes it, and it does not look through all lanes.
-        dispatcher._due_at["scan"] = math.inf
+        dispatcher._pace._due_at["scan"] = math.inf
         dispatcher._look(set())
         dispatcher._dispatch()
         return Inflight.objects.filter(pk=first.pk).exists()
@@ -134,7 +134,7 @@ def test_time_alone_opens_a_window_and_closes_it(
     eventually(started)
     # Noticed by the steady clock; no limit was changed, nothing woke it.
     clock["now"] = opening + timedelta(minutes=5)
-    dispatcher._tenants.calendar._look_at = 0.0
+    dispatcher._picture.tenants.calendar._look_at = 0.0
     second = submitted(acme.acme, queue="batch")
     assert go_round(dispatcher) == {first.pk}
     assert Ready.objects.filter(pk=second.pk).exists() == (hold is hold_tenant)
@@ -161,7 +161,7 @@ def test_what_is_still_closed_stays_parked_when_another_window_opens(
     soon, late = (submitted(acme.acme, type, queue="batch") for type in ("test.dummy", "lint.mypy"))
     assert go_round(dispatcher) == set()
     clock["now"] = NOON + timedelta(hours=1)
-    dispatcher._tenants.calendar._look_at = 0.0
+    dispatcher._picture.tenants.calendar._look_at = 0.0
     dispatcher._look(set())
     assert (Ready.objects.get().pk, Parked.objects.get().pk) == (soon.pk, late.pk)
 
