@@ -8,7 +8,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from config.environment import ConfigurationError
-from rest.patience import PatientConnection
+from rest.patience import IDLE_IN_TRANSACTION, PatientConnection
 
 # A client must hear within five seconds when PostgreSQL is away (DESIGN §7, SCENARIOS faults 31 to
 # 37): `rest.outages` gives a request three of silence; a busy machine may take the rest.
@@ -50,6 +50,8 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
         "application_name": f"switchyard-{role}",
     }
     known = {"dbname", "user", "password", "host", "port"}
+    if role in SILENCE_SECONDS:
+        options["options"] = IDLE_IN_TRANSACTION
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
         options["pool"] = {
