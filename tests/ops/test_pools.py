@@ -18,7 +18,7 @@ from ops.pools.machine import this_machine
 from ops.pools.records import Machine, Records
 from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, plan, pulse, worker_program
 from ops.supervision.programs import Watched
-from tasks.models import Run
+from tasks.models import Run, TaskType, Worker
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
@@ -217,3 +217,22 @@ def test_a_supervisor_that_ended_itself_without_its_lease_makes_no_poison(
     records.write()
     task.refresh_from_db()
     assert (task.status, task.losses, task.crashes) == ("queued", 1, 0)
+
+
+def test_a_planned_stop_drops_what_waits_where_its_type_says_so_and_a_death_does_not(
+    tenant: Tenant, records: Records
+) -> None:
+    TaskType.objects.filter(name="test.dummy").update(on_shutdown="drop")
+    Worker.objects.update(status="gone")
+    task = submitted(tenant)
+    records.now([a_pulse()], clean=True)
+    records.write()
+    records.now([], clean=True)
+    records.write()
+    task.refresh_from_db()
+    assert task.status == "queued"
+    records.start()
+    records.now([], draining=True, clean=True)
+    records.finish(seconds=20)
+    task.refresh_from_db()
+    assert (task.status, task.status_reason) == ("dropped", "shutdown")

@@ -19,6 +19,7 @@ from django.db import Error, connection
 
 from ops.pools.workers import Pulse
 from tasks.services.lose import lose_runs_of
+from tasks.services.shutdown import drop_waiting
 from tasks.services.workers import (
     task_types_publish,
     worker_gone,
@@ -67,6 +68,7 @@ class Records(threading.Thread):
         self._to_drain: set[str] = set()
         self._gone: set[uuid.UUID] = set()
         self._buried: dict[uuid.UUID, int] = {}
+        self._served: set[str] = set()
         self._change = threading.Condition()
         self._finished = False
 
@@ -88,7 +90,7 @@ class Records(threading.Thread):
             return set(self._to_drain)
 
     def finish(self, *, seconds: float) -> None:
-        """Write the last state and end; gives up after so many seconds."""
+        """Write the last state of a planned stop and end; gives up after so many seconds."""
         with self._change:
             self._finished = True
             self._change.notify()
@@ -102,7 +104,9 @@ class Records(threading.Thread):
             finished = self._finished
             try:
                 self.write()
-                if not finished and time.monotonic() - tidied > HOUSEKEEPING_EVERY:
+                if finished:
+                    drop_waiting(self._served)
+                elif time.monotonic() - tidied > HOUSEKEEPING_EVERY:
                     self.housekeeping()
                     tidied = time.monotonic()
                 if away:
@@ -157,6 +161,7 @@ class Records(threading.Thread):
                     self._buried[worker_id] = number
 
     def _register(self, pulse: Pulse) -> None:
+        self._served.add(pulse.plan.queue)
         worker_register(
             worker_id=pulse.worker_id,
             name=f"{pulse.plan.name}@{self.machine.host}",
