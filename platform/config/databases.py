@@ -26,6 +26,10 @@ SILENCE_SECONDS: dict[str, float] = {
 """For how long a statement of a role waits for an answer. `manage` is not listed: a migration may
 take what it takes, and somebody is watching."""
 
+HURRIED = frozenset({"web", "dispatcher", "worker", "pools"})
+"""Who locks tasks, and so has no business to sleep in a transaction. (The system worker removes files
+in one, from a storage that may be slow.)"""
+
 GROW_SECONDS = 1.0
 """How long the pool tries to make a connection by itself. Its own five minutes come with doubling
 pauses, after which a server that is back would not be noticed for minutes; a request that finds the
@@ -50,7 +54,7 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
         "application_name": f"switchyard-{role}",
     }
     known = {"dbname", "user", "password", "host", "port"}
-    if role in SILENCE_SECONDS:
+    if role in HURRIED:
         options["options"] = IDLE_IN_TRANSACTION
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
