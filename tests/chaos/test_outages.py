@@ -71,11 +71,21 @@ def test_a_frozen_valkey_delays_and_loses_nothing(stage: Stage) -> None:
     assert_completed_once(stage, *tasks)
 
 
-def test_a_valkey_that_dies_and_forgets_everything_loses_and_repeats_nothing(stage: Stage) -> None:
-    tasks = [stage.submit(params={"seconds": 1.5, "stdout": "once"}) for _ in range(8)]
-    stage.work.until(tasks[0], "running")
-    stage.servers.kill_valkey()
-    assert_completed_once(stage, *tasks)
+@pytest.mark.parametrize("how", ["flushed", "killed"])
+def test_a_valkey_that_forgets_everything_loses_and_repeats_nothing(
+    stage: Stage, eventually: Eventually, how: str
+) -> None:
+    running = stage.submit(params={"seconds": 1.5, "stdout": "once"})
+    stage.work.until(running, "running")
+    with stage.servers.broker() as broker, trouble(stage.broker, Way.CLOSED, "worker"):
+        tasks = [stage.submit(params={"stdout": "once"}, queue="batch") for _ in range(6)]
+        # Nobody takes the messages, so there is something to forget.
+        eventually(lambda: broker.llen("batch") >= 2, seconds=20)
+        if how == "flushed":
+            broker.flushall()
+        else:
+            stage.servers.kill_valkey()
+    assert_completed_once(stage, running, *tasks)
 
 
 def test_a_full_valkey_delays_and_loses_nothing(stage: Stage) -> None:
