@@ -3,7 +3,8 @@
     python -m tests.stages [arguments for pytest]
 
 1. ``quick``: everything that needs no more than the database and the broker, in parallel by file.
-2. ``platforms``: what starts web servers or whole platforms. It mostly waits, so by file as well.
+2. ``platforms``: what starts web servers or whole platforms, by file as well. It mostly waits, for
+   leases, graces and pauses, so there is one worker more.
 3. ``alone``: promises about seconds, which are measured when nothing else runs, and the browser's,
    which come last in a process of their own: Playwright leaves an event loop running in the main
    thread, and Django refuses its database there from then on.
@@ -31,16 +32,20 @@ INTERRUPTED = 2
 
 
 def stages() -> dict[str, list[str]]:
-    """Return pytest's arguments for each stage. Tests wait as much as they compute."""
-    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
-    parallel = [f"--numprocesses={workers}", "--dist=loadfile"]
+    """Return pytest's arguments for each stage. Tests wait as much as they compute, or more."""
     slow = [f"tests/{folder}" for folder in (*PLATFORMS, *ALONE)]
     return {
-        "quick": [*parallel, *(f"--ignore={path}" for path in slow)],
+        "quick": [*_parallel(1), *(f"--ignore={path}" for path in slow)],
         # In this order, long files first: nobody waits at the end for the one that came last.
-        "platforms": [*parallel, "--no-loadscope-reorder", *slow[: len(PLATFORMS)]],
+        "platforms": [*_parallel(2), "--no-loadscope-reorder", *slow[: len(PLATFORMS)]],
         "alone": slow[len(PLATFORMS) :],
     }
+
+
+def _parallel(more: int) -> list[str]:
+    """Return the arguments for as many workers as there are processors, and some more."""
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + more)
+    return [f"--numprocesses={workers}", "--dist=loadfile"]
 
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from config.environment import Environment
 from tasks.fault_points import POINTS, check_fault_points
 
 ROOT = Path(__file__).resolve().parent.parent
+FAULTS = ROOT / "docs" / "faults.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -53,3 +55,18 @@ def test_fault_points_are_named_in_one_list() -> None:
         if 'fault_points.reach("' in line
     }
     assert used == set(POINTS)
+
+
+def test_every_test_and_every_line_that_the_page_of_faults_names_is_there() -> None:
+    told = FAULTS.read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    tests = set(re.findall(r"^(?:async )?def (test_\w+)", "\n".join(sources), re.MULTILINE))
+    named = set(re.findall(r"`(test_\w+)`", told))
+    assert len(named) > 80
+    assert named - tests == set()
+    modules = [path.as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    for module, names in re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?: and )?)+)", told):
+        (path,) = [each for each in modules if each.endswith(f"/{module}")]
+        text = Path(path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"\b{name}\b", text), f"{module} has no {name}"

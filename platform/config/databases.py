@@ -8,7 +8,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from config.environment import ConfigurationError
-from rest.patience import PatientConnection
+from rest.patience import IDLE_IN_TRANSACTION, PatientConnection
 
 # A client must hear within five seconds when PostgreSQL is away (DESIGN §7, SCENARIOS faults 31 to
 # 37): `rest.outages` gives a request three of silence; a busy machine may take the rest.
@@ -25,6 +25,10 @@ SILENCE_SECONDS: dict[str, float] = {
 }
 """For how long a statement of a role waits for an answer. `manage` is not listed: a migration may
 take what it takes, and somebody is watching."""
+
+HURRIED = frozenset({"web", "dispatcher", "worker", "pools"})
+"""Who locks tasks, and so has no business to sleep in a transaction. (The system worker removes files
+in one, from a storage that may be slow.)"""
 
 GROW_SECONDS = 1.0
 """How long the pool tries to make a connection by itself. Its own five minutes come with doubling
@@ -50,6 +54,8 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
         "application_name": f"switchyard-{role}",
     }
     known = {"dbname", "user", "password", "host", "port"}
+    if role in HURRIED:
+        options["options"] = IDLE_IN_TRANSACTION
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
         options["pool"] = {

@@ -24,6 +24,11 @@ from psycopg.errors import _WaitTimeout
 
 R = TypeVar("R")
 
+IDLE_IN_TRANSACTION = "-c idle_in_transaction_session_timeout=8s"
+"""PostgreSQL's option for the other half: a process of ours that is stopped in mid-transaction (SIGSTOP,
+a machine that sleeps) holds the locks of a task. Its session is ended before those who wait for them
+have lost their patience (15 s for a dispatcher). ``?options=`` in the database's URL replaces it."""
+
 CHECK_SECONDS = 0.1
 """How often a waiting thread looks whether it was interrupted (psycopg's own default)."""
 
@@ -88,8 +93,17 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
         """Wait for an answer, as psycopg does for every statement.
 
         Raises:
-            DatabaseSilent: none came in time; the connection is closed.
+            DatabaseSilent: none came in time, or PostgreSQL has ended the session because this process
+                slept in a transaction; the connection is closed.
         """
+        try:
+            return self._wait(gen, interval, timeout)
+        except psycopg.errors.IdleInTransactionSessionTimeout as error:
+            # An InternalError by its SQLSTATE, and yet nothing but a lost connection.
+            self.pgconn.finish()
+            raise DatabaseSilent("the session was ended while we slept in a transaction") from error
+
+    def _wait(self, gen: PQGen[R], interval: float, timeout: float | None) -> R:
         patience = current() or (None if self.silence is None else Patience(self.silence))
         if patience is None or timeout is not None:
             return super().wait(gen, interval, timeout)

@@ -98,8 +98,9 @@ def handler(
     is not tried again; where `retry_on` names anything, nothing else is. `limits` may hold
     `cpu_seconds`, `memory_mb`, `output_mb`, `file_mb`, `workspace_mb`, `processes`, `open_files`.
     `network` permits a task to ask for the network. `on_loss` is None or "drop"; `on_shutdown` is
-    None, "requeue" or "drop". `steering` lets lines printed on stdout set progress, result and error
-    (`switchyard.protocol`).
+    None, "requeue" or "drop", which ends its runs at a planned stop, and what waits in line when the
+    last workers of its queue are stopped. `steering` lets lines printed on stdout set progress, result
+    and error (`switchyard.protocol`).
     """
     if queue not in QUEUES:
         raise HandlerDefinitionError(

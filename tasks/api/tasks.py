@@ -51,7 +51,7 @@ class TaskList(TenantView):
             if submission.depends_on:
                 # Parents that have ended may have moved it on.
                 task.refresh_from_db(fields=["queued_at", "status", "status_reason", "finished_at"])
-            shown = new_task_json(task, submission.depends_on)
+            shown = new_task_json(task, tuple(dict.fromkeys(submission.depends_on)))
             return Created(shown, shown["links"]["self"])
 
         return create_once(request, scope=self.actor.idempotency_scope, create=create, whole=True)

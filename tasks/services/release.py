@@ -55,9 +55,9 @@ def due(task_id: uuid.UUID, what: str) -> bool:
         elif what == "retry" and task.status == Status.RETRY_WAIT:
             enter_line(task, reason=Reason.RETRIED)
         elif what == "upload" and task.status == Status.ALLOCATED:
-            _drop(task, Reason.UPLOAD_TIMEOUT)
+            drop(task, Reason.UPLOAD_TIMEOUT)
         elif what == "queue_timeout" and _never_started(task):
-            _drop(task, Reason.QUEUE_TIMEOUT)
+            drop(task, Reason.QUEUE_TIMEOUT)
         else:
             return False
     return True
@@ -68,9 +68,10 @@ def _never_started(task: Task) -> bool:
     return task.status in (Status.SCHEDULED, Status.BLOCKED, Status.QUEUED) and task.started_at is None
 
 
-def _drop(task: Task, reason: Reason) -> None:
+def drop(task: Task, reason: Reason) -> None:
+    """Give a locked waiting task up; its event says whether a run of this life had begun."""
     leave_line(task)
     Inflight.objects.filter(pk=task.pk).delete()
     Later.objects.filter(task_id=task.pk).delete()
-    move(task, Status.DROPPED, reason=reason, facts={"started": False})
+    move(task, Status.DROPPED, reason=reason, facts={"started": task.started_at is not None})
     release_children(task)

@@ -59,6 +59,8 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         Maintenance: and nothing is stored.
     """
     with one_change():
+        # The first to be called: before anybody is told of the task.
+        transaction.on_commit(lambda: fault_points.reach("after_commit"))
         task_type, classified = _check(tenant, actor, submission)
         parents = _lock_parents(tenant, submission.depends_on)
         if _take_key(tenant, submission):
@@ -71,7 +73,6 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         # The task that this one replaces has made room.
         count_now()
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
-        transaction.on_commit(lambda: fault_points.reach("after_commit"))
         fault_points.reach("before_commit")
     return task
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.conftest import Eventually
 from tests.e2e.platforms import Platform
 from tests.e2e.work import Work
@@ -87,3 +89,26 @@ def test_five_rolling_restarts_during_one_long_task_and_it_completes(
     steps = [each["data"]["step"] for each in work.events(task) if each["kind"] == "progress"]
     assert len(steps) == len(set(steps)), "a step was done twice"
     work.check_history(task)
+
+
+def test_a_planned_stop_drops_what_its_type_says_and_tells_what_had_started(
+    platform: Platform, work: Work
+) -> None:
+    # A type of an installed package says so in its decorator; the next start of the pools publishes
+    # the built-in one as it is again.
+    with psycopg.connect(str(platform.credentials["database_url"])) as connection:
+        connection.execute("UPDATE task_type SET on_shutdown = 'drop' WHERE name = 'test.dummy'")
+    started = [work.submit(params={"seconds": 60}, queue="batch") for _ in range(2)]
+    for task in started:
+        work.until(task, "running")
+    waiting = work.submit(params={}, queue="batch")
+    stays = work.shell("true", queue="batch")
+    old = platform.signal("pools", signal.SIGTERM)
+    for task, had_started in (*((each, True) for each in started), (waiting, False)):
+        done = work.end_of(task)
+        assert (done["status"], done["status_reason"]) == ("dropped", "shutdown")
+        assert done["cancel_requested"] is None
+        assert work.events(task)[-1]["data"]["started"] is had_started
+        work.check_history(task)
+    platform.wait_for_another("pools", old, seconds=60)
+    assert work.end_of(stays)["status"] == "completed"

@@ -20,7 +20,7 @@ from ops.pools.records import Machine, Records
 from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, pulse, worker_program
 from ops.supervision.programs import Watched
 from switchyard.bounds import Bounds
-from tasks.models import PoolBounds, PoolMachine, Run, Worker
+from tasks.models import PoolBounds, PoolMachine, Run, TaskType, Worker
 from tasks.services.pools import PoolReport
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
@@ -250,3 +250,22 @@ def test_a_manager_that_ends_serves_nothing_any_more(tenant: Tenant, tmp_path: P
     ending._finished = True
     ending.run()
     assert [row.machine for row in PoolMachine.objects.all()] == ["there"]
+
+
+def test_a_planned_stop_drops_what_waits_where_its_type_says_so_and_a_death_does_not(
+    tenant: Tenant, records: Records
+) -> None:
+    TaskType.objects.filter(name="test.dummy").update(on_shutdown="drop")
+    Worker.objects.update(status="gone")
+    task = submitted(tenant)
+    records.now([a_pulse()], clean=True)
+    records.write()
+    records.now([], clean=True)
+    records.write()
+    task.refresh_from_db()
+    assert task.status == "queued"
+    records.start()
+    records.now([], draining=True, clean=True)
+    records.finish(seconds=20)
+    task.refresh_from_db()
+    assert (task.status, task.status_reason) == ("dropped", "shutdown")

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 
-from rest.patience import DatabaseSilent, PatientConnection, patient
+from rest.patience import IDLE_IN_TRANSACTION, DatabaseSilent, PatientConnection, patient
 from tests.chaos.proxy import Proxy, Way
 
 
@@ -61,3 +61,21 @@ def test_without_a_bound_a_statement_may_take_its_time(proxy: Proxy) -> None:
     connection = connected(proxy)
     connection.execute("SELECT pg_sleep(0.3)")
     connection.close()
+
+
+def test_whoever_slept_too_long_in_a_transaction_has_lost_its_connection(proxy: Proxy) -> None:
+    parts = conninfo_to_dict(settings.SWITCHYARD.database_url)
+    parts |= {"host": "127.0.0.1", "port": proxy.port, "options": IDLE_IN_TRANSACTION}
+    sleeper = PatientConnection.connect(**parts)
+    watcher = connected(proxy)
+    shown = sleeper.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+    assert shown == ("8s",)
+    sleeper.execute("SET idle_in_transaction_session_timeout = '50ms'")
+    ask = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    deadline = time.monotonic() + 10
+    while watcher.execute(ask, [sleeper.info.backend_pid]).fetchone() != (0,):
+        assert time.monotonic() < deadline
+    with pytest.raises(DatabaseSilent):
+        sleeper.execute("SELECT 1")
+    assert sleeper.closed
+    watcher.close()

@@ -99,10 +99,10 @@ class Meter:
         return None
 
 
-def oom_kills(vmstat: Path = VMSTAT) -> int:
+def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 if unknown."""
     try:
-        for line in vmstat.read_text().splitlines():
+        for line in VMSTAT.read_text().splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     except (OSError, ValueError):

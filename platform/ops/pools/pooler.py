@@ -31,6 +31,8 @@ from pathlib import Path
 
 import psycopg
 
+from rest.patience import IDLE_IN_TRANSACTION
+
 PORT = 5432
 """Only part of the socket's name, by which libpq finds it."""
 
@@ -305,7 +307,7 @@ class Pooler:
             connect_timeout=CONNECT_SECONDS,
             application_name="switchyard",
             client_encoding="UTF8",
-            options="-c TimeZone=UTC",
+            options=f"-c TimeZone=UTC {IDLE_IN_TRANSACTION}",
         )
         if opened.pgconn.ssl_in_use:
             opened.pgconn.finish()

@@ -22,6 +22,7 @@ from ops.pools.workers import Pulse
 from tasks.selectors.pools import demands, running_of, scaled_bounds
 from tasks.services.lose import lose_runs_of
 from tasks.services.pools import PoolReport, machine_gone, machine_report
+from tasks.services.shutdown import drop_waiting
 from tasks.services.workers import (
     task_types_publish,
     worker_gone,
@@ -73,6 +74,7 @@ class Records(threading.Thread):
         self._capacity = (0, False)
         self._gone: set[uuid.UUID] = set()
         self._buried: dict[uuid.UUID, int] = {}
+        self._served: set[str] = set()
         self._change = threading.Condition()
         self._finished = False
 
@@ -111,7 +113,7 @@ class Records(threading.Thread):
                 self._change.notify()
 
     def finish(self, *, seconds: float) -> None:
-        """Write the last state and end; gives up after so many seconds."""
+        """Write the last state of a planned stop and end; gives up after so many seconds."""
         with self._change:
             self._finished = True
             self._change.notify()
@@ -127,7 +129,8 @@ class Records(threading.Thread):
                 self.write()
                 if finished:
                     machine_gone(self.machine.host, [report.queue for report in self._pools])
-                if not finished and time.monotonic() - tidied > HOUSEKEEPING_EVERY:
+                    drop_waiting(self._served)
+                elif time.monotonic() - tidied > HOUSEKEEPING_EVERY:
                     self.housekeeping()
                     tidied = time.monotonic()
                 if away:
@@ -205,6 +208,7 @@ class Records(threading.Thread):
                     self._buried[worker_id] = number
 
     def _register(self, pulse: Pulse) -> None:
+        self._served.add(pulse.plan.queue)
         worker_register(
             worker_id=pulse.worker_id,
             name=f"{pulse.plan.name}@{self.machine.host}",

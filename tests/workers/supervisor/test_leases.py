@@ -65,8 +65,12 @@ def test_a_handler_goes_on_without_the_database_until_shortly_before_its_lease_e
     assert bench.expire(guarded).status == "queued"
 
 
-def test_an_end_that_cannot_be_written_arrives_when_the_database_is_back(bench: Bench) -> None:
-    params = {"seconds": 0.4, "stdout": "kept", "result": {"n": 1}}
+@pytest.mark.parametrize("said", ["kept", ""])
+def test_an_end_that_cannot_be_written_arrives_when_the_database_is_back(
+    bench: Bench, said: str
+) -> None:
+    # With something to store before the end, and with the end alone.
+    params = {"seconds": 0.4, "stdout": said, "result": {"n": 1}}
     guarded = bench.until_it_runs(bench.start(params=params))
     with bench.database_away():
         lease = Inflight.objects.get(pk=guarded.task_id).lease_until
@@ -76,7 +80,7 @@ def test_an_end_that_cannot_be_written_arrives_when_the_database_is_back(bench: 
     assert guarded.wait() == 0, guarded.said()
     task = guarded.task
     assert (task.status, task.result, task.attempt) == ("completed", {"n": 1}, 1)
-    assert guarded.texts("stdout") == ["kept"]
+    assert guarded.texts("stdout") == ([said] if said else [])
     ends = [event for event in guarded.events("state") if event["status"] == "completed"]
     assert len(ends) == 1
     bench.nothing_is_left(guarded)

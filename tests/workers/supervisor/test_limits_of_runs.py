@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.workers.supervisor.conftest import Bench, Guarded
 from workers.sandbox import Level
+from workers.supervisor import meter
 
 MIB = 1024 * 1024
 SPIN = "while True: pass"
@@ -116,6 +119,44 @@ def test_memory_is_summed_over_the_tree(level: Level, bench: Bench) -> None:
     )
     assert ended(bench, guarded)["code"] == "memory_limit"
     assert (guarded.run.max_rss_bytes or 0) > 128 * MIB
+
+
+@pytest.fixture
+def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the kernel's own counters, for supervisors to read: a test must not starve a machine."""
+    copy = tmp_path / "vmstat"
+    copy.write_bytes(meter.VMSTAT.read_bytes())
+    monkeypatch.setattr(meter, "VMSTAT", copy)
+    return copy
+
+
+@pytest.mark.parametrize(("counted", "code"), [(1, "out_of_memory"), (0, "signal")])
+def test_a_handler_that_is_killed_when_the_kernel_runs_out_of_memory_comes_again(
+    level: Level, bench: Bench, counter: Path, counted: int, code: str
+) -> None:
+    guarded = bench.until_it_runs(bench.start(level, "tidy.clean_up", params={"seconds": 60}), "ready")
+    before = meter.oom_kills()
+    text = counter.read_text()
+    counter.write_text(text.replace(f"oom_kill {before}\n", f"oom_kill {before + counted}\n"))
+    assert meter.oom_kills() == before + counted
+    # The kernel takes the process that `oom_score_adj` makes the first to go: the handler.
+    scores = {pid: Path(f"/proc/{pid}/oom_score_adj").read_text().strip() for pid in guarded.tree()}
+    assert scores[guarded.pid] != "500"
+    handler = [pid for pid, score in scores.items() if score == "500"][-1]
+    os.kill(handler, signal.SIGKILL)
+    assert guarded.wait() == 0, guarded.said()
+    bench.nothing_is_left(guarded)
+    task, run = guarded.task, guarded.run
+    assert (run.status, run.signal) == ("failed", "SIGKILL")
+    assert run.error is not None
+    assert run.error["code"] == code
+    assert task.status == ("retry_wait" if counted else "failed")
+
+
+def test_the_kernels_own_counter_of_such_kills_is_read() -> None:
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    (told,) = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+    assert meter.oom_kills() >= told
 
 
 def test_a_fork_bomb_is_counted_and_named(level: Level, bench: Bench) -> None:

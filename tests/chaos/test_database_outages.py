@@ -1,158 +1,25 @@
-"""Servers that are away, frozen, full, forgetful or cut off, while a whole platform works."""
+"""A PostgreSQL that crashes, freezes, is full, away or cut off, while a whole platform works."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import httpx2
 import psycopg
 import pytest
 
-from tests.chaos.proxy import Proxy, Way
+from tests.chaos.proxy import Way
 from tests.chaos.stage import Stage, can_mount
+from tests.chaos.trouble import assert_completed_once, trouble
 from tests.conftest import Eventually
-from tests.e2e.work import Json
-
-ACCEPTED_WITHIN = 3.0
-"""Seconds in which a task is accepted while the broker is away (rows 5, 6, 51 of Faults)."""
 
 ANSWER_WITHIN = 5.0
 LEASE = 3.0
-
-
-@contextmanager
-def trouble(proxy: Proxy, way: Way, role: str = "*") -> Iterator[None]:
-    """Have a proxy misbehave while the context lasts."""
-    proxy.set(way, role)
-    try:
-        yield
-    finally:
-        proxy.open()
-
-
-def timed_submit(stage: Stage, **body: object) -> Json:
-    """Submit a task and assert that it was accepted quickly, at the first try."""
-    began = time.monotonic()
-    answer = stage.work.http.post("tasks", json={"type": "test.dummy", "params": {}, **body})
-    assert answer.status_code == 201, answer.text
-    assert time.monotonic() - began < ACCEPTED_WITHIN
-    return stage.ledger.accept(answer.json())
-
-
-def assert_completed_once(stage: Stage, *tasks: Json) -> None:
-    for task in tasks:
-        done = stage.work.end_of(task)
-        assert (done["status"], len(done["runs"])) == ("completed", 1), done
-
-
-# -- the broker and the channels --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("way", [Way.CLOSED, Way.FROZEN])
-def test_without_a_broker_tasks_are_accepted_and_start_when_it_is_back(stage: Stage, way: Way) -> None:
-    running = stage.submit(params={"seconds": 2, "stdout": "went on"}, idempotent=False)
-    stage.work.until(running, "running")
-    stage.broker.set(way)
-    stage.channels.set(way)
-    tasks = [timed_submit(stage) for _ in range(3)]
-    assert stage.work.end_of(running)["status"] == "completed"
-    assert {stage.work.task(task)["status"] for task in tasks} == {"queued"}
-    stage.undo()
-    assert_completed_once(stage, *tasks)
-
-
-def test_a_frozen_valkey_delays_and_loses_nothing(stage: Stage) -> None:
-    with stage.servers.frozen_valkey():
-        tasks = [timed_submit(stage) for _ in range(3)]
-    assert_completed_once(stage, *tasks)
-
-
-def test_a_valkey_that_dies_and_forgets_everything_loses_and_repeats_nothing(stage: Stage) -> None:
-    tasks = [stage.submit(params={"seconds": 1.5, "stdout": "once"}) for _ in range(8)]
-    stage.work.until(tasks[0], "running")
-    stage.servers.kill_valkey()
-    assert_completed_once(stage, *tasks)
-
-
-def test_a_full_valkey_delays_and_loses_nothing(stage: Stage) -> None:
-    with stage.servers.broker() as broker:
-        broker.config_set("maxmemory", 1)
-        try:
-            tasks = [timed_submit(stage) for _ in range(3)]
-        finally:
-            broker.config_set("maxmemory", 0)
-    assert_completed_once(stage, *tasks)
-
-
-def test_messages_from_an_old_snapshot_start_nothing_again(stage: Stage, eventually: Eventually) -> None:
-    messages, tasks = caught_messages(stage, 3, eventually)
-    assert_completed_once(stage, *tasks)
-    with stage.servers.broker() as broker:
-        broker.lpush("batch", *messages)
-        eventually(lambda: broker.llen("batch") == 0, seconds=20)
-    assert_completed_once(stage, stage.submit(params={}, queue="batch"), *tasks)
-
-
-def test_a_message_that_comes_a_hundred_times_makes_one_attempt(
-    stage: Stage, eventually: Eventually
-) -> None:
-    messages, tasks = caught_messages(stage, 1, eventually, copies=99)
-    with stage.servers.broker() as broker:
-        eventually(lambda: broker.llen("batch") == 0, seconds=60)
-    assert len(messages) == 1
-    assert_completed_once(stage, *tasks)
-
-
-def test_forged_and_garbage_messages_run_nothing(stage: Stage, eventually: Eventually) -> None:
-    messages, tasks = caught_messages(stage, 1, eventually)
-    assert_completed_once(stage, *tasks)
-    waiting = stage.submit(params={}, queue="batch", scheduled_for="2030-01-01T00:00:00Z")
-    forged = messages[0].replace(tasks[0]["id"].encode(), waiting["id"].encode())
-    garbage = [b"", b"{}", b"[]", b"\xff\xfe", b"null", b'{"body": 7}', b"x" * 100_000, forged[:-20]]
-    with stage.servers.broker() as broker:
-        broker.lpush("batch", forged, *garbage)
-        eventually(lambda: broker.llen("batch") == 0, seconds=30)
-    assert stage.work.end_of(stage.submit(params={}, queue="batch"))["status"] == "completed"
-    seen = stage.work.task(waiting)
-    assert (seen["status"], seen["attempt"]) == ("scheduled", 0)
-    stage.work.post(f"tasks/{waiting['id']}/cancel")
-
-
-def caught_messages(
-    stage: Stage, count: int, eventually: Eventually, *, copies: int = 0
-) -> tuple[list[bytes], list[Json]]:
-    """Return messages that were published for new tasks, and let workers have them and ``copies``."""
-    with stage.servers.broker() as broker:
-        with trouble(stage.broker, Way.CLOSED, "worker"):
-            tasks = [stage.submit(params={"stdout": "once"}, queue="batch") for _ in range(count)]
-            eventually(lambda: broker.llen("batch") >= min(count, 2), seconds=20)
-            messages: list[bytes] = broker.lrange("batch", 0, -1)  # type: ignore[assignment]
-            for _ in range(copies):
-                broker.lpush("batch", *messages)
-    return messages, tasks
-
-
-def test_workers_cut_off_from_the_broker_finish_and_start_nothing_new(stage: Stage) -> None:
-    running = stage.submit(params={"seconds": 2}, idempotent=False)
-    stage.work.until(running, "running")
-    with trouble(stage.broker, Way.CLOSED, "worker"), trouble(stage.channels, Way.CLOSED, "worker"):
-        waiting = timed_submit(stage)
-        assert stage.work.end_of(running)["status"] == "completed"
-        assert stage.work.task(waiting)["status"] == "queued"
-    assert_completed_once(stage, running, waiting)
-
-
-def test_an_api_cut_off_from_valkey_accepts_and_answers(stage: Stage) -> None:
-    with trouble(stage.channels, Way.FROZEN, "web"), trouble(stage.broker, Way.FROZEN, "web"):
-        task = timed_submit(stage)
-        assert_completed_once(stage, task)
-
-
-# -- PostgreSQL -------------------------------------------------------------------------------------
 
 
 class Probe:
@@ -197,9 +64,6 @@ def test_a_crash_of_postgresql_costs_a_run_nothing_and_clients_a_503(stage: Stag
 
 
 def test_a_killed_backend_costs_a_run_nothing(stage: Stage) -> None:
-    import os
-    import signal
-
     task = stage.submit(params={"seconds": 3, "stdout": "once"}, idempotent=False)
     stage.work.until(task, "running")
     backends = stage.servers.backends("worker") or stage.servers.backends("web")
