@@ -134,6 +134,24 @@ class Lanes:
                     return wanted
         return wanted
 
+    def startable(self, at_most: int) -> list[tuple[int, int]]:
+        """Return lanes that may have work and that nothing holds, and how many tasks each may start.
+
+        ``at_most``: of lanes, and of tasks in each.
+        """
+        found = []
+        for heap in self._heaps:
+            for entry in heapq.nsmallest(at_most * 2, heap):
+                lane = self._lane_of(entry)
+                if lane is not None and not self.held_by(lane)[0]:
+                    found.append((lane.tenant_id, min(at_most, self._room(lane))))
+        return found[:at_most]
+
+    def standing(self, tenant_id: int) -> tuple[float, float]:
+        """Return a tenant's virtual time and its weight; one without a lane stands at the clock."""
+        lane = self._lanes.get(tenant_id)
+        return (self.clock, 1.0) if lane is None else (lane.vtime, lane.own.weight)
+
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
         """Give a lane its next tasks; ``complete`` says that the database holds no more of it."""
         lane = self._lanes.get(tenant_id)
@@ -242,6 +260,12 @@ class Lanes:
         if rate is not None and not self._tenants.has_token(lane.tenant_id, rate):
             return "rate", f"{limits.name} may start {rate:g} tasks a second"
         return _FREE
+
+    def _room(self, lane: Lane) -> int:
+        """Return how many more tasks the limits of a lane and of its tenant let run."""
+        own, whole = lane.own.running, lane.whole.running
+        room = MAX_DEPTH if own is None else own - lane.running
+        return room if whole is None else min(room, whole - self._tenants.running_total(lane.tenant_id))
 
     def _next(self) -> Lane | None:
         """Return the lane at the front, which stays there; it may have to be read first."""

@@ -27,10 +27,11 @@ from tasks.selectors.ability import Capacity, capacities
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from workers.dispatcher import keys, store
+from workers.dispatcher import keys, lending, store
 from workers.dispatcher.allowances import Tenants
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
+from workers.dispatcher.pressure import Pressure
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import reap_runs, release_due, ring_again
 
@@ -102,6 +103,7 @@ class Dispatcher:
     def _reset(self) -> None:
         self._tenants = Tenants()
         self._queues = {queue.value: Lanes(queue.value, self._tenants) for queue in Queue}
+        self._pressure = Pressure(self._queues, self._tenants)
         self._sent: dict[uuid.UUID, _Sent] = {}
         self._limits = -1
         self._paused_types: set[int] = set()
@@ -142,7 +144,8 @@ class Dispatcher:
         connection.ensure_connection()
         raw = connection.connection
         woken: set[str] = set()
-        patience = 0.0 if self._again else min(POLL_SECONDS, self._tenants.next_token())
+        patience = min(POLL_SECONDS, self._tenants.next_token(), self._pressure.patience)
+        patience = 0.0 if self._again else patience
         self._again = False
         for notice in raw.notifies(timeout=patience, stop_after=1):
             woken.update(notice.payload.split())
@@ -227,7 +230,8 @@ class Dispatcher:
         for row in store.inflight():
             lane = (row.tenant_id, row.queue)
             running[lane] = running.get(lane, 0) + 1
-            self._busy_slots[row.queue] += 1
+            if row.pool is not None:
+                self._busy_slots[row.pool] += 1
             present.add(row.task_id)
             sent = self._sent.get(row.task_id)
             if sent is None:
@@ -262,6 +266,8 @@ class Dispatcher:
         for queue, lanes in self._queues.items():
             capacity = able.get(queue, Capacity())
             self._notice_types(queue, capacity.types)
+            if queue == lending.LENDER:
+                self._lend(able)
             free = capacity.slots - self._busy_slots[queue]
             while free > 0:
                 moved = self._send_batch(queue, lanes, min(free, BATCH), capacity)
@@ -269,7 +275,19 @@ class Dispatcher:
                 if not moved:
                     break
 
-    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, capacity: Capacity) -> int:
+    def _lend(self, able: Mapping[str, Capacity]) -> None:
+        """Let critical work that has waited too long have slots of batch, before batch work does."""
+        own, lender = (able.get(each, Capacity()) for each in (lending.BORROWER, lending.LENDER))
+        wanted = self._pressure.wanted(able, self._busy_slots, lambda each: not self._unable(each, own))
+        if wanted:
+            free = max(0, lender.slots - self._busy_slots[lending.LENDER])
+            lanes = self._queues[lending.BORROWER]
+            lent = self._send_batch(lanes.queue, lanes, min(wanted, free), own, lend=True)
+            self._pressure.relieve(wanted - lent, free - lent)
+
+    def _send_batch(
+        self, queue: str, lanes: Lanes, at_most: int, capacity: Capacity, *, lend: bool = False
+    ) -> int:
         """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
         leader = self._leadership.epoch
         if leader is None:
@@ -298,7 +316,9 @@ class Dispatcher:
         if not picked:
             return 0
         fault_points.reach("in_dispatch")
-        bells = store.dispatch(leader, self._limits, [candidate for _, candidate in picked])
+        send = lending.lend if lend else store.dispatch
+        bells = send(leader, self._limits, [candidate for _, candidate in picked])
+        self._busy_slots[lending.LENDER if lend else queue] += len(bells)
         self._note_sent(queue, lanes, picked, {bell.task_id for bell in bells})
         self._publisher.publish(bells)
         return len(bells)
@@ -321,7 +341,6 @@ class Dispatcher:
             seconds = self._tenants.seconds(candidate.type_id)
             if candidate.task_id in moved:
                 self._sent[candidate.task_id] = _Sent((tenant_id, queue), candidate.type_id, seconds)
-                self._busy_slots[queue] += 1
             else:
                 # Cancelled in the meantime, or the limits have changed: look again at once.
                 lanes.put_back(tenant_id, seconds)
@@ -345,6 +364,8 @@ class Dispatcher:
         for queue, lanes in self._queues.items():
             for lane in lanes.lanes():
                 reason, detail = lanes.held_by(lane)
+                if queue == lending.BORROWER and lane.has_work and not reason:
+                    detail = self._pressure.told
                 state = store.LaneState(lane.tenant_id, queue, lane.running, reason, detail, lane.vtime)
                 if self._written.get((lane.tenant_id, queue)) != state:
                     self._written[(lane.tenant_id, queue)] = state

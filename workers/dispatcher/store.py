@@ -116,11 +116,13 @@ RETURNING queue, tenant_id
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
 # timeout (a machine under load) would otherwise find every claim void by the time it makes it, and
 # the task would never start.
+# A slot is lent for one message: then the task is its own pool's again.
 REPUBLISH = """
 UPDATE inflight i
    SET epoch = i.epoch + 1, token = fresh.token, publishes = i.publishes + 1,
        lease_until = clock_timestamp()
-                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s))
+                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s)),
+       pool = NULL
   FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(tokens)s::text[]) AS fresh(id, epoch, token)
  WHERE i.task_id = fresh.id AND i.epoch = fresh.epoch AND i.state = 'dispatched'
    AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)
@@ -140,7 +142,10 @@ ON CONFLICT (tenant_id, queue) DO UPDATE
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """What is published for one attempt: the whole content of a broker message."""
+    """What is published for one attempt: the whole content of a broker message.
+
+    ``queue`` is where to: that of the pool whose worker is to claim it.
+    """
 
     task_id: uuid.UUID
     queue: str
@@ -151,7 +156,10 @@ class Doorbell:
 
 @dataclass(frozen=True, slots=True)
 class InflightRow:
-    """A dispatched or running task, as the dispatcher counts it."""
+    """A dispatched or running task, as the dispatcher counts it.
+
+    ``pool`` is where it has a slot; None if its worker drains, for then nobody else gets that slot.
+    """
 
     task_id: uuid.UUID
     queue: str
@@ -159,6 +167,7 @@ class InflightRow:
     type_id: int
     epoch: int
     running: bool
+    pool: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +267,22 @@ def unpause(leader: int, still_paused: Iterable[int]) -> set[tuple[str, int]]:
         return {(row[0], row[1]) for row in cursor.fetchall()}
 
 
-def unclaimed(queue: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
-    """Return how many tasks are published and not claimed, and the overdue of them, oldest first."""
+def unclaimed(pool: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
+    """Return how many tasks a pool was sent and has not claimed, and the overdue of them, oldest first.
+
+    Those that were lent its slots are in the number alone (see :func:`lending.take_back`).
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM inflight WHERE queue = %s AND state = 'dispatched'", [queue]
+            "SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %s AND state = 'dispatched'",
+            [pool],
         )
         total = cursor.fetchone()
         cursor.execute(
-            "SELECT task_id, epoch FROM inflight WHERE queue = %s AND state = 'dispatched'"
+            "SELECT task_id, epoch FROM inflight"
+            " WHERE queue = %s AND pool IS NULL AND state = 'dispatched'"
             " AND lease_until < clock_timestamp() ORDER BY dispatched_at LIMIT %s",
-            [queue, limit],
+            [pool, limit],
         )
         return (total[0] if total else 0), [(row[0], row[1]) for row in cursor.fetchall()]
 
@@ -305,7 +319,9 @@ def inflight() -> list[InflightRow]:
     """Return all that is dispatched or running; a few thousand rows at most."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT task_id, queue, tenant_id, type_id, epoch, state = 'running' FROM inflight"
+            "SELECT i.task_id, i.queue, i.tenant_id, i.type_id, i.epoch, i.state = 'running',"
+            " CASE WHEN w.status = 'draining' THEN NULL ELSE coalesce(i.pool, i.queue) END"
+            " FROM inflight i LEFT JOIN worker w ON w.id = i.worker"
         )
         return [InflightRow(*row) for row in cursor.fetchall()]
 

@@ -1,0 +1,171 @@
+"""Critical work that waits while nothing is free, and what is done for it.
+
+A critical task that has waited for ``SWITCHYARD_PREEMPT_AFTER`` seconds while every slot of its own pool
+was busy is lent a slot of the batch pool. If none is free there, a batch run is asked to make room
+(:mod:`workers.dispatcher.preemption` says which). The leader alone lends, slot by slot, and the row in
+``inflight`` says so: workers take from no other queue by themselves, and a lent task is still
+counted in its own lane. As soon as critical's own pool has room, batch has all its slots again.
+
+A machine whose pools breathe makes room in its own way, by draining batch workers, and starts critical
+ones in seconds: lending is what bridges them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from tasks.selectors.ability import Capacity
+from tasks.selectors.preemption import batch_runs
+from tasks.services.preempt import preempt
+from workers.dispatcher.allowances import Tenants
+from workers.dispatcher.lanes import Candidate, Lanes
+from workers.dispatcher.lending import BORROWER, LENDER
+from workers.dispatcher.preemption import HeldSlot, choose
+
+LOOK_SECONDS = 0.2
+"""At most this often the waiting is looked at while there is no slot to lend."""
+
+TOGETHER = 32
+"""So many lanes, and tasks of each, are looked at together at most; the others have their turn later."""
+
+START_SECONDS = 5.0
+"""In this time a machine starts a worker in the room that a run of a draining one has left."""
+
+WAITING = """
+SELECT first.task_id, first.rank, first.ordinal, first.type_id, first.type_version
+  FROM unnest(%(tenants)s::bigint[], %(rooms)s::int[]) AS wanted(tenant_id, room)
+ CROSS JOIN LATERAL (
+   SELECT task_id, rank, ordinal, type_id, type_version FROM ready r
+    WHERE r.queue = %(queue)s AND r.tenant_id = wanted.tenant_id
+    ORDER BY r.rank, r.ordinal LIMIT wanted.room) first
+  JOIN task t ON t.id = first.task_id
+ WHERE t.queued_at <= clock_timestamp() - make_interval(secs => %(after)s)
+ LIMIT %(most)s
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class Pressure:
+    """Whether critical work needs slots of batch now, and what was asked for its sake."""
+
+    def __init__(self, queues: Mapping[str, Lanes], tenants: Tenants) -> None:
+        self._critical, self._batch = queues[BORROWER], queues[LENDER]
+        self._tenants = tenants
+        self._since = math.inf
+        self._looked_at = -math.inf
+        self._leaving_asked_at = -math.inf
+        self.ending = 0
+
+    @property
+    def patience(self) -> float:
+        """In how many seconds what waits now has waited for too long; infinite if nothing does."""
+        left = self._since + settings.SWITCHYARD.preempt_after - time.monotonic()
+        return left if left > 0 else math.inf
+
+    @property
+    def told(self) -> str:
+        """The sentence for the next critical task while runs are being stopped; or ""."""
+        if not self.ending:
+            return ""
+        what = "a batch run is" if self.ending == 1 else f"{self.ending} batch runs are"
+        return f"Every slot for critical work is busy; {what} being stopped to make room."
+
+    def wanted(
+        self,
+        able: Mapping[str, Capacity],
+        busy: Mapping[str, int],
+        can_start: Callable[[Candidate], bool],
+    ) -> int:
+        """Return how many critical tasks should have a slot of batch now.
+
+        ``busy`` counts the slots that are taken in each pool; ``can_start`` says whether a task could
+        start at all.
+        """
+        now = time.monotonic()
+        after = settings.SWITCHYARD.preempt_after
+        own, lender = able.get(BORROWER, _NONE), able.get(LENDER, _NONE)
+        full = 0 < own.slots <= busy[BORROWER] and _could_lend(lender, own)
+        lanes = self._critical.startable(TOGETHER) if after and full else []
+        if not lanes:
+            self._since, self.ending = math.inf, 0
+            return 0
+        self._since = min(self._since, now)
+        idle = busy[LENDER] < lender.slots
+        if now < self._since + after or not (idle or now >= self._looked_at + LOOK_SECONDS):
+            return 0
+        self._looked_at = now
+        waiting = sum(map(can_start, _waiting(lanes, after)))
+        if not waiting:
+            self.ending = 0
+        return waiting
+
+    def relieve(self, wanted: int, free: int) -> None:
+        """Ask as many batch runs to stop as ``wanted`` tasks need slots beyond ``free`` ones."""
+        self.ending = 0
+        if wanted <= 0:
+            return
+        slots, served = self._held()
+        asked = 0
+        for slot in choose(wanted, free, slots, served):
+            if preempt(slot.task_id, epoch=slot.epoch):
+                asked += 1
+                if slot.leaving:
+                    self._leaving_asked_at = time.monotonic()
+                log.info("run_preempted", task=str(slot.task_id), ran_seconds=round(slot.seconds, 1))
+        self.ending = asked + sum(slot.ending for slot in slots)
+
+    def _held(self) -> tuple[list[HeldSlot], dict[int, float]]:
+        """Return the slots that batch runs hold, and how much each of their lanes was served."""
+        room_is_coming = time.monotonic() < self._leaving_asked_at + START_SECONDS
+        slots = []
+        served: dict[int, float] = {}
+        for run in batch_runs():
+            virtual_time, weight = self._batch.standing(run.tenant_id)
+            expected = self._tenants.seconds(run.type_id)
+            # A lane pays for what its runs take beyond the estimate only when they end.
+            served.setdefault(run.tenant_id, virtual_time)
+            served[run.tenant_id] += max(0.0, run.seconds - expected) / weight
+            slots.append(
+                HeldSlot(
+                    run.task_id,
+                    run.epoch,
+                    run.tenant_id,
+                    run.seconds,
+                    cost=max(expected, run.seconds) / weight,
+                    ending=run.ending,
+                    leaving=run.leaving,
+                    may_be_asked=run.may_be_asked and not (run.leaving and room_is_coming),
+                )
+            )
+        return slots, served
+
+
+def _waiting(lanes: list[tuple[int, int]], after: float) -> list[Candidate]:
+    """Return the first tasks of critical lanes, each with its room, that have waited for so long."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            WAITING,
+            {
+                "queue": BORROWER,
+                "tenants": [tenant_id for tenant_id, _ in lanes],
+                "rooms": [room for _, room in lanes],
+                "after": after,
+                "most": TOGETHER,
+            },
+        )
+        return [Candidate(*row) for row in cursor.fetchall()]
+
+
+def _could_lend(lender: Capacity, own: Capacity) -> bool:
+    """Whether the lender's workers, if any is left, can run all that the borrower's own can."""
+    return not lender.slots or all(lender.can_run(*each) for each in own.types.items())
+
+
+_NONE = Capacity()
