@@ -4,6 +4,9 @@
 lanes           the decision itself, in memory: fair, limited, explainable
 allowances      what the lanes share about tenants: limits, rates, running, lengths
 keys            letting the next task in that waits for its key
+pressure        critical work that waits while nothing is free
+preemption      which batch runs make room for it: plain rules
+lending         critical tasks in slots of the batch pool
 store           what PostgreSQL holds of it, one function per statement
 leader          who leads, by an epoch that fences a paused former leader
 publisher       ringing the broker's doorbell, without ever waiting for long

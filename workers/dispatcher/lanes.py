@@ -134,6 +134,15 @@ class Lanes:
                     return wanted
         return wanted
 
+    def has_startable(self) -> bool:
+        """Return whether a lane may have work that nothing holds."""
+        return self._next() is not None
+
+    def owed(self) -> int:
+        """Return how many more tasks lanes with work must be able to start to have their minimum."""
+        lanes = filter(None, map(self._lane_of, self._heaps[0]))
+        return sum(max(0, lane.own.min_running - lane.running) for lane in lanes)
+
     def startable(self, at_most: int) -> list[tuple[int, int]]:
         """Return lanes that may have work and that nothing holds, and how many tasks each may start.
 
@@ -147,10 +156,12 @@ class Lanes:
                     found.append((lane.tenant_id, min(at_most, self._room(lane))))
         return found[:at_most]
 
-    def standing(self, tenant_id: int) -> tuple[float, float]:
-        """Return a tenant's virtual time and its weight; one without a lane stands at the clock."""
+    def standing(self, tenant_id: int) -> tuple[float, LaneLimits]:
+        """Return a tenant's virtual time and limits; one without a lane stands at the clock."""
         lane = self._lanes.get(tenant_id)
-        return (self.clock, 1.0) if lane is None else (lane.vtime, lane.own.weight)
+        if lane is not None:
+            return lane.vtime, lane.own
+        return self.clock, self._tenants.limits(tenant_id).lanes.get(self.queue, _NO_LIMITS)
 
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
         """Give a lane its next tasks; ``complete`` says that the database holds no more of it."""

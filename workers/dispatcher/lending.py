@@ -7,7 +7,6 @@ The row in ``inflight`` says whose slot a task has: a worker of that pool can cl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import structlog
 from django.db import connection, transaction
@@ -35,7 +34,10 @@ def lend(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[store.Do
     with transaction.atomic():
         bells = store.dispatch(leader, limits, chosen)
         Inflight.objects.filter(pk__in=[bell.task_id for bell in bells]).update(pool=LENDER)
-    return [replace(bell, queue=LENDER.value) for bell in bells]
+    return [
+        store.Doorbell(bell.task_id, LENDER.value, bell.tenant_id, bell.epoch, bell.token)
+        for bell in bells
+    ]
 
 
 def take_back(leader: int, publisher: Publisher, limit: int) -> int:

@@ -277,13 +277,20 @@ class Dispatcher:
 
     def _lend(self, able: Mapping[str, Capacity]) -> None:
         """Let critical work that has waited too long have slots of batch, before batch work does."""
-        own, lender = (able.get(each, Capacity()) for each in (lending.BORROWER, lending.LENDER))
-        wanted = self._pressure.wanted(able, self._busy_slots, lambda each: not self._unable(each, own))
+        borrowing, lending_lanes = (self._queues[each] for each in (lending.BORROWER, lending.LENDER))
+        own, lender = (able.get(each.queue, Capacity()) for each in (borrowing, lending_lanes))
+        # What a batch lane lacks to its guaranteed minimum is not lent.
+        free = lender.slots - self._busy_slots[lending_lanes.queue] - lending_lanes.owed()
+        wanted = self._pressure.wanted(
+            own,
+            lender,
+            full=self._busy_slots[borrowing.queue] >= own.slots,
+            idle=free > 0,
+            can_start=lambda candidate: not self._unable(candidate, own),
+        )
         if wanted:
-            free = max(0, lender.slots - self._busy_slots[lending.LENDER])
-            lanes = self._queues[lending.BORROWER]
-            lent = self._send_batch(lanes.queue, lanes, min(wanted, free), own, lend=True)
-            self._pressure.relieve(wanted - lent, free - lent)
+            lent = self._send_batch(borrowing.queue, borrowing, min(wanted, free), own, lend=True)
+            self._pressure.relieve(wanted - lent, max(0, free - lent))
 
     def _send_batch(
         self, queue: str, lanes: Lanes, at_most: int, capacity: Capacity, *, lend: bool = False

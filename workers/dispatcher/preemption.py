@@ -9,6 +9,7 @@ of use to the machine, which can start another worker in their place.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -32,32 +33,44 @@ class HeldSlot:
     may_be_asked: bool = True
 
 
+@dataclass(slots=True)
+class Standing:
+    """How a tenant's batch lane stands: its virtual time, and its guaranteed minimum of tasks."""
+
+    served: float
+    least: int = 0
+
+
 def choose(
-    wanted: int, free: int, slots: Iterable[HeldSlot], served: Mapping[int, float]
+    wanted: int, free: int, slots: Iterable[HeldSlot], lanes: Mapping[int, Standing]
 ) -> list[HeldSlot]:
     """Return whom to ask so that ``wanted`` critical tasks get slots of batch, in that order.
 
-    ``free`` are batch's idle slots; ``served`` is each tenant's virtual time in the batch queue. A lane
-    that gives up a run counts as served less by its cost when the next is chosen, so that of two lanes
-    that were served alike neither gives everything.
+    ``free`` are batch's idle slots; ``lanes`` are those of all tenants that hold slots. No lane goes
+    below its minimum. One that gives up a run counts as served less by its cost when the next is
+    chosen, so that of two lanes that were served alike neither gives everything.
     """
     slots = list(slots)
     missing = wanted - free - sum(slot.ending for slot in slots)
-    level = dict(served)
+    served = {tenant_id: lane.served for tenant_id, lane in lanes.items()}
+    spare = Counter(slot.tenant_id for slot in slots if not slot.ending)
+    spare.subtract({tenant_id: lane.least for tenant_id, lane in lanes.items()})
     chosen: list[HeldSlot] = []
     for leaving in (False, True):
-        lanes: dict[int, list[HeldSlot]] = {}
+        able: dict[int, list[HeldSlot]] = {}
         for slot in slots:
             if slot.may_be_asked and not slot.ending and slot.leaving == leaving:
-                lanes.setdefault(slot.tenant_id, []).append(slot)
-        for newest_last in lanes.values():
+                able.setdefault(slot.tenant_id, []).append(slot)
+        for newest_last in able.values():
             newest_last.sort(key=lambda slot: (-slot.seconds, slot.task_id.int))
-        while lanes and len(chosen) < missing:
+        while len(chosen) < missing:
+            giving = [tenant_id for tenant_id, left in able.items() if left and spare[tenant_id] > 0]
+            if not giving:
+                break
             # Of two that were served alike, the one with more runs; then any, but always the same.
-            tenant_id = max(lanes, key=lambda each: (level.get(each, 0.0), len(lanes[each]), each))
-            slot = lanes[tenant_id].pop()
+            tenant_id = max(giving, key=lambda each: (served[each], len(able[each]), each))
+            slot = able[tenant_id].pop()
             chosen.append(slot)
-            level[tenant_id] = level.get(tenant_id, 0.0) - slot.cost
-            if not lanes[tenant_id]:
-                del lanes[tenant_id]
+            served[tenant_id] -= slot.cost
+            spare[tenant_id] -= 1
     return chosen

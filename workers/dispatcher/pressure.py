@@ -26,7 +26,7 @@ from tasks.services.preempt import preempt
 from workers.dispatcher.allowances import Tenants
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.lending import BORROWER, LENDER
-from workers.dispatcher.preemption import HeldSlot, choose
+from workers.dispatcher.preemption import HeldSlot, Standing, choose
 
 LOOK_SECONDS = 0.2
 """At most this often the waiting is looked at while there is no slot to lend."""
@@ -60,6 +60,7 @@ class Pressure:
         self._tenants = tenants
         self._since = math.inf
         self._looked_at = -math.inf
+        self._waited = 0
         self._leaving_asked_at = -math.inf
         self.ending = 0
 
@@ -79,41 +80,43 @@ class Pressure:
 
     def wanted(
         self,
-        able: Mapping[str, Capacity],
-        busy: Mapping[str, int],
+        own: Capacity,
+        lender: Capacity,
+        *,
+        full: bool,
+        idle: bool,
         can_start: Callable[[Candidate], bool],
     ) -> int:
         """Return how many critical tasks should have a slot of batch now.
 
-        ``busy`` counts the slots that are taken in each pool; ``can_start`` says whether a task could
-        start at all.
+        ``own`` and ``lender`` are the capacities of the two pools, ``full`` and ``idle`` say whether
+        critical's has no slot free and batch's has one. ``can_start`` says whether a task could start at
+        all.
         """
         now = time.monotonic()
         after = settings.SWITCHYARD.preempt_after
-        own, lender = able.get(BORROWER, _NONE), able.get(LENDER, _NONE)
-        full = 0 < own.slots <= busy[BORROWER] and _could_lend(lender, own)
-        lanes = self._critical.startable(TOGETHER) if after and full else []
-        if not lanes:
-            self._since, self.ending = math.inf, 0
+        pressed = after and full and own.slots and _could_lend(lender, own)
+        if not (pressed and self._critical.has_startable()):
+            self._since, self._waited, self.ending = math.inf, 0, 0
             return 0
         self._since = min(self._since, now)
-        idle = busy[LENDER] < lender.slots
-        if now < self._since + after or not (idle or now >= self._looked_at + LOOK_SECONDS):
+        at_once = idle and self._waited
+        if now < self._since + after or not (at_once or now >= self._looked_at + LOOK_SECONDS):
             return 0
         self._looked_at = now
-        waiting = sum(map(can_start, _waiting(lanes, after)))
-        if not waiting:
+        self._waited = sum(map(can_start, _waiting(self._critical.startable(TOGETHER), after)))
+        if not self._waited:
             self.ending = 0
-        return waiting
+        return self._waited
 
     def relieve(self, wanted: int, free: int) -> None:
         """Ask as many batch runs to stop as ``wanted`` tasks need slots beyond ``free`` ones."""
         self.ending = 0
         if wanted <= 0:
             return
-        slots, served = self._held()
+        slots, lanes = self._held()
         asked = 0
-        for slot in choose(wanted, free, slots, served):
+        for slot in choose(wanted, free, slots, lanes):
             if preempt(slot.task_id, epoch=slot.epoch):
                 asked += 1
                 if slot.leaving:
@@ -121,30 +124,30 @@ class Pressure:
                 log.info("run_preempted", task=str(slot.task_id), ran_seconds=round(slot.seconds, 1))
         self.ending = asked + sum(slot.ending for slot in slots)
 
-    def _held(self) -> tuple[list[HeldSlot], dict[int, float]]:
-        """Return the slots that batch runs hold, and how much each of their lanes was served."""
+    def _held(self) -> tuple[list[HeldSlot], dict[int, Standing]]:
+        """Return the slots that batch runs hold, and how each of their lanes stands."""
         room_is_coming = time.monotonic() < self._leaving_asked_at + START_SECONDS
         slots = []
-        served: dict[int, float] = {}
+        lanes: dict[int, Standing] = {}
         for run in batch_runs():
-            virtual_time, weight = self._batch.standing(run.tenant_id)
+            virtual_time, limits = self._batch.standing(run.tenant_id)
+            lane = lanes.setdefault(run.tenant_id, Standing(virtual_time, limits.min_running))
             expected = self._tenants.seconds(run.type_id)
             # A lane pays for what its runs take beyond the estimate only when they end.
-            served.setdefault(run.tenant_id, virtual_time)
-            served[run.tenant_id] += max(0.0, run.seconds - expected) / weight
+            lane.served += max(0.0, run.seconds - expected) / limits.weight
             slots.append(
                 HeldSlot(
                     run.task_id,
                     run.epoch,
                     run.tenant_id,
                     run.seconds,
-                    cost=max(expected, run.seconds) / weight,
+                    cost=max(expected, run.seconds) / limits.weight,
                     ending=run.ending,
                     leaving=run.leaving,
                     may_be_asked=run.may_be_asked and not (run.leaving and room_is_coming),
                 )
             )
-        return slots, served
+        return slots, lanes
 
 
 def _waiting(lanes: list[tuple[int, int]], after: float) -> list[Candidate]:
@@ -166,6 +169,3 @@ def _waiting(lanes: list[tuple[int, int]], after: float) -> list[Candidate]:
 def _could_lend(lender: Capacity, own: Capacity) -> bool:
     """Whether the lender's workers, if any is left, can run all that the borrower's own can."""
     return not lender.slots or all(lender.can_run(*each) for each in own.types.items())
-
-
-_NONE = Capacity()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 
 from tasks.models import Event, Inflight, Leader, Pause, Ready, Task, Worker
@@ -46,7 +47,8 @@ class Platform:
         """Let time pass, then look and dispatch once."""
         if seconds:
             self.clock[0] += seconds
-            Task.objects.filter(status="queued").update(queued_at=Now() - timedelta(seconds=seconds))
+            passed = timedelta(seconds=seconds)
+            Task.objects.filter(status="queued").update(queued_at=F("queued_at") - passed)
         Worker.objects.filter(status="alive").update(seen_at=Now())
         self.dispatcher._look({"*"})
         self.dispatcher._dispatch()
@@ -128,6 +130,54 @@ def test_critical_work_waits_a_moment_then_gets_the_slot_of_the_newest_batch_run
     assert (newer.status, newer.status_reason) == ("queued", "preempted")
     assert (newer.preemptions, newer.failures, newer.losses, newer.restarts) == (1, 0, 0, 0)
     assert Event.objects.filter(task_id=newer.pk).latest("seq").data["reason"] == "preempted"
+
+
+def test_a_task_that_has_just_come_waits_its_moment_behind_those_that_have_waited(
+    platform: Platform,
+) -> None:
+    platform.run("critical", 2)
+    batch = platform.run("batch", 2, preemptible=True)
+    platform.submit("critical")
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    platform.submit("critical")
+    platform.go_round(seconds=AFTER / 2)
+    assert sorted(asked(*batch)) == [False, True]
+    platform.go_round(seconds=AFTER)
+    assert asked(*batch) == [True, True]
+
+
+def test_what_waited_for_something_else_waits_its_moment_for_a_slot(platform: Platform) -> None:
+    limit = Limit.objects.create(tenant=platform.tenant, queue="critical", running=2)
+    platform.run("critical", 2)
+    batch = platform.run("batch", 2, preemptible=True)
+    platform.submit("critical")
+    platform.go_round()
+    platform.go_round(seconds=600)
+    limit.delete()
+    platform.go_round()
+    assert asked(*batch) == [False, False]
+    platform.go_round(seconds=AFTER)
+    assert asked(*batch) == [False, True]
+
+
+def test_the_guaranteed_minimum_of_a_batch_lane_is_left_to_it(platform: Platform) -> None:
+    Limit.objects.create(tenant=platform.tenant, queue="batch", min_running=2)
+    platform.run("critical", 2)
+    (only,) = platform.run("batch", 1, preemptible=True)
+    (urgent,) = platform.submit("critical")
+    platform.go_round()
+    # One slot is idle, but the lane may want it for its second task: it has work, so it comes first.
+    (second,) = platform.submit("batch", preemptible=True)
+    platform.go_round(seconds=AFTER)
+    assert pools(urgent, second) == [None, "batch"]
+    platform.claim(second)
+    platform.go_round(seconds=AFTER)
+    assert asked(only, second) == [False, False]
+    platform.end(second)
+    platform.go_round(seconds=AFTER)
+    platform.go_round(seconds=AFTER)
+    assert pools(urgent) == ["batch"]
 
 
 def test_what_was_preempted_keeps_its_place_and_starts_when_the_pressure_is_gone(
