@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -223,6 +222,19 @@ def test_nothing_is_lent_while_critical_has_a_slot_of_its_own(platform: Platform
     assert asked(batch) == [False]
 
 
+def test_nobody_is_stopped_for_what_could_not_be_dispatched_although_there_was_room(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.run("critical", 1)
+    batch = platform.run("batch", 2, preemptible=True)
+    platform.submit("critical")
+    # As when limits change all the time, so that each decision is void.
+    monkeypatch.setattr(store, "dispatch", lambda *_decided: [])
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    assert asked(*batch) == [False, False]
+
+
 def test_what_its_own_limits_hold_is_lent_nothing(platform: Platform) -> None:
     Limit.objects.create(tenant=platform.tenant, queue="critical", running=3)
     platform.run("critical", 2)
@@ -323,17 +335,9 @@ def test_the_most_served_tenant_gives_first(platform: Platform) -> None:
     assert asked(*mine, theirs) == [False, True, False]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda settings: {"preempt_after": 0.0},
-        lambda settings: {"max_preemptions": 0},
-    ],
-)
-def test_it_can_be_turned_off(
-    platform: Platform, settings: Any, change: Callable[[Any], dict[str, Any]]
-) -> None:
-    settings.SWITCHYARD = settings.SWITCHYARD.model_copy(update=change(settings))
+@pytest.mark.parametrize("change", [{"preempt_after": 0.0}, {"max_preemptions": 0}])
+def test_it_can_be_turned_off(platform: Platform, settings: Any, change: dict[str, Any]) -> None:
+    settings.SWITCHYARD = settings.SWITCHYARD.model_copy(update=change)
     platform.run("critical", 2)
     batch = platform.run("batch", 2, preemptible=True)
     platform.submit("critical")
