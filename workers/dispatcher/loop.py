@@ -230,8 +230,7 @@ class Dispatcher:
         for row in store.inflight():
             lane = (row.tenant_id, row.queue)
             running[lane] = running.get(lane, 0) + 1
-            if row.pool is not None:
-                self._busy_slots[row.pool] += 1
+            self._busy_slots[row.pool] += 1
             present.add(row.task_id)
             sent = self._sent.get(row.task_id)
             if sent is None:

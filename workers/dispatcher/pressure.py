@@ -62,7 +62,8 @@ class Pressure:
         self._looked_at = -math.inf
         self._waited = 0
         self._leaving_asked_at = -math.inf
-        self.ending = 0
+        self._ending = 0
+        self._short = False
 
     @property
     def patience(self) -> float:
@@ -72,11 +73,13 @@ class Pressure:
 
     @property
     def told(self) -> str:
-        """The sentence for the next critical task while runs are being stopped; or ""."""
-        if not self.ending:
-            return ""
-        what = "a batch run is" if self.ending == 1 else f"{self.ending} batch runs are"
-        return f"Every slot for critical work is busy; {what} being stopped to make room."
+        """The sentence for the next critical task while what waits needs slots of batch; or ""."""
+        if self._ending:
+            what = "a batch run is" if self._ending == 1 else f"{self._ending} batch runs are"
+            return f"Every slot for critical work is busy; {what} being stopped to make room."
+        if self._short:
+            return "Every slot for critical work is busy, and no batch run may be stopped for it."
+        return ""
 
     def wanted(
         self,
@@ -97,7 +100,8 @@ class Pressure:
         after = settings.SWITCHYARD.preempt_after
         pressed = after and full and own.slots and _could_lend(lender, own)
         if not (pressed and self._critical.has_startable()):
-            self._since, self._waited, self.ending = math.inf, 0, 0
+            self._since, self._waited = math.inf, 0
+            self._calm()
             return 0
         self._since = min(self._since, now)
         at_once = idle and self._waited
@@ -106,12 +110,12 @@ class Pressure:
         self._looked_at = now
         self._waited = sum(map(can_start, _waiting(self._critical.startable(TOGETHER), after)))
         if not self._waited:
-            self.ending = 0
+            self._calm()
         return self._waited
 
     def relieve(self, wanted: int, free: int) -> None:
         """Ask as many batch runs to stop as ``wanted`` tasks need slots beyond ``free`` ones."""
-        self.ending = 0
+        self._calm()
         if wanted <= 0:
             return
         slots, lanes = self._held()
@@ -122,7 +126,11 @@ class Pressure:
                 if slot.leaving:
                     self._leaving_asked_at = time.monotonic()
                 log.info("run_preempted", task=str(slot.task_id), ran_seconds=round(slot.seconds, 1))
-        self.ending = asked + sum(slot.ending for slot in slots)
+        self._ending = asked + sum(slot.ending for slot in slots)
+        self._short = wanted > free + self._ending
+
+    def _calm(self) -> None:
+        self._ending, self._short = 0, False
 
     def _held(self) -> tuple[list[HeldSlot], dict[int, Standing]]:
         """Return the slots that batch runs hold, and how each of their lanes stands."""
@@ -167,5 +175,8 @@ def _waiting(lanes: list[tuple[int, int]], after: float) -> list[Candidate]:
 
 
 def _could_lend(lender: Capacity, own: Capacity) -> bool:
-    """Whether the lender's workers, if any is left, can run all that the borrower's own can."""
-    return not lender.slots or all(lender.can_run(*each) for each in own.types.items())
+    """Whether the lender's workers can run all that the borrower's own can.
+
+    Where all of them drain nothing can be lent, but their runs may still make room for the machine.
+    """
+    return not lender.types or all(lender.can_run(*each) for each in own.types.items())

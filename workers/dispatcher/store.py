@@ -156,10 +156,7 @@ class Doorbell:
 
 @dataclass(frozen=True, slots=True)
 class InflightRow:
-    """A dispatched or running task, as the dispatcher counts it.
-
-    ``pool`` is where it has a slot; None if its worker drains, for then nobody else gets that slot.
-    """
+    """A dispatched or running task, as the dispatcher counts it; ``pool`` is where it has a slot."""
 
     task_id: uuid.UUID
     queue: str
@@ -167,7 +164,7 @@ class InflightRow:
     type_id: int
     epoch: int
     running: bool
-    pool: str | None
+    pool: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +316,8 @@ def inflight() -> list[InflightRow]:
     """Return all that is dispatched or running; a few thousand rows at most."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT i.task_id, i.queue, i.tenant_id, i.type_id, i.epoch, i.state = 'running',"
-            " CASE WHEN w.status = 'draining' THEN NULL ELSE coalesce(i.pool, i.queue) END"
-            " FROM inflight i LEFT JOIN worker w ON w.id = i.worker"
+            "SELECT task_id, queue, tenant_id, type_id, epoch, state = 'running',"
+            " coalesce(pool, queue) FROM inflight"
         )
         return [InflightRow(*row) for row in cursor.fetchall()]
 

@@ -371,21 +371,36 @@ def test_the_waiting_task_says_that_room_is_being_made(platform: Platform) -> No
     assert "before it in the line" in (waiting_for(second) or {})["detail"]
 
 
-def test_slots_of_workers_that_drain_are_not_waited_for(platform: Platform) -> None:
-    """A successor's slots are its own, whatever the worker that it replaces still runs."""
+def test_the_waiting_task_says_that_nobody_may_be_stopped_for_it(platform: Platform) -> None:
+    ran = platform.run("critical", 2)
     platform.run("batch", 2)
-    Worker.objects.filter(queue="batch").update(status="draining")
-    old = Worker.objects.get(queue="batch")
-    Worker.objects.create(
-        **{
-            **{field.attname: getattr(old, field.attname) for field in old._meta.fields},
-            "id": uuid.UUID(int=99),
-            "status": "alive",
-        }
-    )
-    tasks = platform.submit("batch", 3)
+    (urgent,) = platform.submit("critical")
     platform.go_round()
-    assert sorted(map(str, pools(*tasks))) == ["None", "batch", "batch"]
+    platform.go_round(seconds=AFTER)
+    platform.dispatcher._write_lanes()
+    assert (waiting_for(urgent) or {})["detail"] == (
+        "Every slot for critical work is busy, and no batch run may be stopped for it."
+    )
+    platform.submit("critical")
+    platform.end(ran[0])
+    platform.go_round(seconds=AFTER / 2)
+    assert pools(urgent) == ["critical"]
+    assert not platform.dispatcher._pressure.told
+
+
+def test_a_pool_that_cannot_run_the_work_lends_nothing(platform: Platform) -> None:
+    platform.run("critical", 2)
+    batch = platform.run("batch", 1, preemptible=True)
+    (worker,) = Worker.objects.filter(queue="batch")
+    Worker.objects.filter(pk=worker.pk).update(types={"test.dummy": 1})
+    (urgent,) = platform.submit("critical")
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    assert (pools(urgent), asked(*batch)) == ([None], [False])
+    Worker.objects.filter(pk=worker.pk).update(types=worker.types)
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    assert pools(urgent) == ["batch"]
 
 
 def test_runs_of_draining_workers_make_room_for_the_machine_once_nobody_else_can(
