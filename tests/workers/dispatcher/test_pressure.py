@@ -11,7 +11,7 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from tasks.models import Event, Inflight, Leader, Pause, Ready, Task, Worker
+from tasks.models import Event, Inflight, Leader, Pause, Ready, Run, Task, Worker
 from tasks.outcomes import Outcome
 from tasks.selectors.waiting import waiting_for
 from tasks.services.append import Checkpoint, append
@@ -333,6 +333,40 @@ def test_the_most_served_tenant_gives_first(platform: Platform) -> None:
     platform.go_round()
     platform.go_round(seconds=AFTER)
     assert asked(*mine, theirs) == [False, True, False]
+
+
+def began(task: Task, seconds: float) -> None:
+    Run.objects.filter(task=task).update(started_at=Now() - timedelta(seconds=seconds))
+
+
+def test_a_lane_counts_as_served_by_what_its_runs_take_and_not_by_their_estimates(
+    platform: Platform,
+) -> None:
+    other = Tenant.objects.create(slug="other", name="Other")
+    Worker.objects.filter(queue="batch").update(slots=3)
+    platform.run("critical", 2)
+    mine = platform.run("batch", 2, preemptible=True)
+    (theirs,) = platform.run("batch", 1, preemptible=True, tenant=other)
+    began(theirs, 600)
+    platform.submit("critical")
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    assert asked(*mine, theirs) == [False, False, True]
+
+
+def test_of_two_tenants_that_were_served_alike_each_gives_one(platform: Platform) -> None:
+    other = Tenant.objects.create(slug="other", name="Other")
+    Worker.objects.filter(queue="batch").update(slots=4)
+    platform.run("critical", 2)
+    mine = platform.submit("batch", 2, preemptible=True)
+    theirs = platform.submit("batch", 2, preemptible=True, tenant=other)
+    platform.go_round()
+    platform.claim(*mine, *theirs)
+    began(theirs[0], 1.5)
+    platform.submit("critical", 2)
+    platform.go_round()
+    platform.go_round(seconds=AFTER)
+    assert asked(*mine, *theirs) == [False, True, False, True]
 
 
 @pytest.mark.parametrize("change", [{"preempt_after": 0.0}, {"max_preemptions": 0}])
