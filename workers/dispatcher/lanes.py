@@ -134,35 +134,6 @@ class Lanes:
                     return wanted
         return wanted
 
-    def has_startable(self) -> bool:
-        """Return whether a lane may have work that nothing holds."""
-        return self._next() is not None
-
-    def owed(self) -> int:
-        """Return how many more tasks lanes with work must be able to start to have their minimum."""
-        lanes = filter(None, map(self._lane_of, self._heaps[0]))
-        return sum(max(0, lane.own.min_running - lane.running) for lane in lanes)
-
-    def startable(self, at_most: int) -> list[tuple[int, int]]:
-        """Return lanes that may have work and that nothing holds, and how many tasks each may start.
-
-        ``at_most``: of lanes, and of tasks in each.
-        """
-        found = []
-        for heap in self._heaps:
-            for entry in heapq.nsmallest(at_most * 2, heap):
-                lane = self._lane_of(entry)
-                if lane is not None and not self.held_by(lane)[0]:
-                    found.append((lane.tenant_id, min(at_most, self._room(lane))))
-        return found[:at_most]
-
-    def standing(self, tenant_id: int) -> tuple[float, LaneLimits]:
-        """Return a tenant's virtual time and limits; one without a lane stands at the clock."""
-        lane = self._lanes.get(tenant_id)
-        if lane is not None:
-            return lane.vtime, lane.own
-        return self.clock, self._tenants.limits(tenant_id).lanes.get(self.queue, _NO_LIMITS)
-
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
         """Give a lane its next tasks; ``complete`` says that the database holds no more of it."""
         lane = self._lanes.get(tenant_id)
@@ -251,6 +222,40 @@ class Lanes:
             del self._lanes[tenant_id]
         return idle
 
+    def has_startable(self) -> bool:
+        """Return whether a lane may have work that nothing holds."""
+        return self._next() is not None
+
+    def startable(self, at_most: int) -> list[tuple[int, int]]:
+        """Return the lanes next in turn that may have work, and how many tasks each may start.
+
+        ``at_most``: of lanes, and of tasks in each. It looks at all lanes that are in memory.
+        """
+        free = (lane for lane in self._lanes.values() if lane.has_work and not self.held_by(lane)[0])
+        first = heapq.nsmallest(at_most, free, key=lambda lane: (lane.tier, lane.vtime))
+        return [(lane.tenant_id, min(at_most, self._room(lane))) for lane in first]
+
+    def owed(self) -> int:
+        """Return how many more tasks lanes with work must be able to start to have their minimum."""
+        return sum(
+            lane.own.min_running - lane.running
+            for lane in self._lanes.values()
+            if lane.tier == 0 and lane.has_work and not self.held_by(lane)[0]
+        )
+
+    def standing(self, tenant_id: int) -> tuple[float, LaneLimits]:
+        """Return a tenant's virtual time and limits; one without a lane stands at the clock."""
+        lane = self._lanes.get(tenant_id)
+        if lane is not None:
+            return lane.vtime, lane.own
+        return self.clock, self._tenants.limits(tenant_id).lanes.get(self.queue, _NO_LIMITS)
+
+    def _room(self, lane: Lane) -> int:
+        """Return how many more tasks the limits of a lane and of its tenant let run."""
+        own, whole = lane.own.running, lane.whole.running
+        room = MAX_DEPTH if own is None else own - lane.running
+        return room if whole is None else min(room, whole - self._tenants.running_total(lane.tenant_id))
+
     def held_by(self, lane: Lane) -> tuple[str, str]:
         """Return why a lane may not send now, as (reason, detail); empty if nothing holds it."""
         limits, own = lane.whole, lane.own
@@ -271,12 +276,6 @@ class Lanes:
         if rate is not None and not self._tenants.has_token(lane.tenant_id, rate):
             return "rate", f"{limits.name} may start {rate:g} tasks a second"
         return _FREE
-
-    def _room(self, lane: Lane) -> int:
-        """Return how many more tasks the limits of a lane and of its tenant let run."""
-        own, whole = lane.own.running, lane.whole.running
-        room = MAX_DEPTH if own is None else own - lane.running
-        return room if whole is None else min(room, whole - self._tenants.running_total(lane.tenant_id))
 
     def _next(self) -> Lane | None:
         """Return the lane at the front, which stays there; it may have to be read first."""

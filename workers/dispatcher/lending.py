@@ -49,7 +49,9 @@ def take_back(leader: int, publisher: Publisher, limit: int) -> int:
         cursor.execute(OVERDUE, [limit])
         overdue = [(row[0], row[1]) for row in cursor.fetchall()]
     if overdue:
-        bells = store.republish(leader, overdue)
+        with transaction.atomic():
+            bells = store.republish(leader, overdue)
+            Inflight.objects.filter(pk__in=[bell.task_id for bell in bells]).update(pool=None)
         publisher.forget({str(bell.task_id) for bell in bells})
         publisher.publish(bells)
         log.info("loans_taken_back", count=len(bells))

@@ -278,8 +278,7 @@ class Dispatcher:
         """Let critical work that has waited too long have slots of batch, before batch work does."""
         borrowing, lending_lanes = (self._queues[each] for each in (lending.BORROWER, lending.LENDER))
         own, lender = (able.get(each.queue, Capacity()) for each in (borrowing, lending_lanes))
-        # What a batch lane lacks to its guaranteed minimum is not lent.
-        free = lender.slots - self._busy_slots[lending_lanes.queue] - lending_lanes.owed()
+        free = lender.slots - self._busy_slots[lending_lanes.queue]
         wanted = self._pressure.wanted(
             own,
             lender,
@@ -288,6 +287,8 @@ class Dispatcher:
             can_start=lambda candidate: not self._unable(candidate, own),
         )
         if wanted:
+            # What a batch lane lacks to its guaranteed minimum is not lent.
+            free -= lending_lanes.owed()
             lent = self._send_batch(borrowing.queue, borrowing, min(wanted, free), own, lend=True)
             self._pressure.relieve(wanted - lent, max(0, free - lent))
 

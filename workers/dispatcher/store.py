@@ -116,13 +116,11 @@ RETURNING queue, tenant_id
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
 # timeout (a machine under load) would otherwise find every claim void by the time it makes it, and
 # the task would never start.
-# A slot is lent for one message: then the task is its own pool's again.
 REPUBLISH = """
 UPDATE inflight i
    SET epoch = i.epoch + 1, token = fresh.token, publishes = i.publishes + 1,
        lease_until = clock_timestamp()
-                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s)),
-       pool = NULL
+                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s))
   FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(tokens)s::text[]) AS fresh(id, epoch, token)
  WHERE i.task_id = fresh.id AND i.epoch = fresh.epoch AND i.state = 'dispatched'
    AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)
@@ -142,10 +140,7 @@ ON CONFLICT (tenant_id, queue) DO UPDATE
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:
-    """What is published for one attempt: the whole content of a broker message.
-
-    ``queue`` is where to: that of the pool whose worker is to claim it.
-    """
+    """What is published for one attempt: the whole content of a broker message."""
 
     task_id: uuid.UUID
     queue: str
