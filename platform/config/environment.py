@@ -72,6 +72,8 @@ class Environment(BaseSettings):
     heartbeat: float = Field(default=10, alias="SWITCHYARD_HEARTBEAT", gt=0)
     dispatch_timeout: float = Field(default=15, alias="SWITCHYARD_DISPATCH_TIMEOUT", ge=0.5)
     cancel_grace: float = Field(default=10, alias="SWITCHYARD_CANCEL_GRACE", ge=0)
+    preempt_after: float = Field(default=0.5, alias="SWITCHYARD_PREEMPT_AFTER", ge=0)
+    max_preemptions: int = Field(default=3, alias="SWITCHYARD_MAX_PREEMPTIONS", ge=0, le=1000)
     drain: float = Field(default=60, alias="SWITCHYARD_DRAIN", ge=0)
     upload_timeout: float = Field(default=3600, alias="SWITCHYARD_UPLOAD_TIMEOUT", gt=0)
 

@@ -57,6 +57,8 @@ def _moment(frame: dict[str, Any]) -> Moment | None:
             text = "Submitted and queued"
     elif data.get("cancel_requested"):
         text = "Killing was asked for" if data.get("force") else "Cancelling was asked for"
+    elif data.get("preempt_requested"):
+        text = "Asked to make room for critical work"
     elif data.get("input"):
         text = f"Input {data['input']} uploaded"
     elif data.get("checkpoint"):

@@ -47,8 +47,18 @@ class PauseAdmin(LookingAdmin):
 class InflightAdmin(LaneRowAdmin):
     """What is dispatched or running. The token is a key to the task, so it is not shown."""
 
-    list_display = ("task_id", "tenant", "queue", "state", "epoch", "lease_until", "ask", "worker")
-    list_filter = ("queue", "state")
+    list_display = (
+        "task_id",
+        "tenant",
+        "queue",
+        "pool",
+        "state",
+        "epoch",
+        "lease_until",
+        "ask",
+        "worker",
+    )
+    list_filter = ("queue", "pool", "state")
     ordering = ("lease_until",)
     exclude = ("token",)
 

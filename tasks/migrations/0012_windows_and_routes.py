@@ -24,7 +24,7 @@ DROP TRIGGER limits_changed ON task_type;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks', '0010_pools'),
+        ('tasks', '0011_lent_slots'),
         ('tenants', '0004_dispatch_limits'),
     ]
 

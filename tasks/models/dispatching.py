@@ -104,7 +104,8 @@ class Inflight(models.Model):
     So few that whoever asks for ended leases reads them all, once a second. An index of leases would
     have each claim and each renewal write to all indexes anew.
     ``token`` proves that a message comes from the dispatcher. ``ask`` is what the supervisor is to
-    do with the run: ``cancel``, ``kill`` or ``preempt``.
+    do with the run: ``cancel``, ``kill`` or ``preempt``. ``pool`` is the one whose slot the task was
+    lent, null for its queue's own: only a worker of that pool can claim it. Limits count by ``queue``.
     """
 
     task_id = models.UUIDField(primary_key=True)
@@ -123,6 +124,9 @@ class Inflight(models.Model):
     publishes = models.SmallIntegerField(default=1)
     worker = models.UUIDField(null=True)
     ask = models.CharField(max_length=10, null=True)  # noqa: DJ001 - null: nothing is asked
+    pool = models.CharField(  # noqa: DJ001 - null: its queue's own
+        max_length=10, null=True, db_collation="C"
+    )
 
     class Meta:
         db_table = "inflight"

@@ -199,7 +199,10 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
     if place.lane_reason and place.lane_reason != "off_peak":
         detail = place.lane_detail or _sentence(place.lane_reason, task)
         return _because(place.lane_reason, detail, position)
-    return _because("dispatch", line_detail(position or 0, task.tenant.slug, task.queue), position)
+    # The dispatcher may have more to tell of the lane's first task.
+    detail = place.lane_detail if position == 0 else ""
+    detail = detail or line_detail(position or 0, task.tenant.slug, task.queue)
+    return _because("dispatch", detail, position)
 
 
 def _held(task: Task, place: Place) -> Held | None:

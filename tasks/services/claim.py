@@ -27,7 +27,7 @@ WITH locked AS (
          lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     FROM locked
    WHERE i.task_id = locked.id AND i.epoch = %(epoch)s AND i.token = %(token)s
-     AND i.queue = %(queue)s AND i.state = 'dispatched'
+     AND coalesce(i.pool, i.queue) = %(queue)s AND i.state = 'dispatched'
      -- An older worker beside newer ones of its pool; one that is not on record yet may try.
      AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = %(worker)s
                         AND coalesce(worker_runs(w.types, locked.type), 0) < locked.type_version)
@@ -72,8 +72,8 @@ SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.par
 # task: the dispatcher is to publish it again at once, for another one.
 HAND_BACK = """
 UPDATE inflight SET lease_until = clock_timestamp()
- WHERE task_id = %(task)s AND epoch = %(epoch)s AND token = %(token)s AND queue = %(queue)s
-   AND state = 'dispatched'
+ WHERE task_id = %(task)s AND epoch = %(epoch)s AND token = %(token)s
+   AND coalesce(pool, queue) = %(queue)s AND state = 'dispatched'
 """
 
 RENEW = """
@@ -129,8 +129,9 @@ def claim(
 ) -> Claimed | None:
     """Turn a dispatched task into a running one and make its run, or return None.
 
-    None means that the message was a duplicate, stale or forged one, that the task was cancelled,
-    or that it belongs to another queue. Nothing has changed then.
+    ``queue`` is that of the worker's pool. None means that the message was a duplicate, stale or
+    forged one, that the task was cancelled, or that it was sent to another pool. Nothing has changed
+    then.
     """
     run_id = uuid7()
     values: dict[str, Any] = {

@@ -175,6 +175,7 @@ def _work(dice: Dice, mine: list[Json]) -> dict[str, Any]:
         "queue": dice.choice(QUEUES),
         "priority": dice.choice([0, 0, 0, 5, -5]),
         "idempotent": dice.random() < 0.75,
+        "preemptible": dice.random() < 0.5,
         "max_retries": dice.choice([0, 1, 3]),
         "retry": {"delay": 0.2, "factor": 1, "jitter": 0},
     }

@@ -33,6 +33,7 @@ def ended(server: ContractServer) -> str:
         status_reason="handler_error",
         error={"code": "exit_code", "message": f"It exited with 1.\n{EVIL}"},
         runs=[{"id": "r", "attempt": 1, "status": "failed", "exit_code": 1}],
+        counts={"failures": 1, "losses": 0, "restarts": 0, "preemptions": 2},
     )
     return name
 
@@ -65,6 +66,7 @@ def test_show_tells_status_error_and_runs(ended: str, command: Command) -> None:
     assert "failed (handler_error)" in text
     assert "exit_code: It exited with 1." in text
     assert "RUN  STATUS" in text
+    assert "failures=1 preemptions=2" in text
     assert json.loads(command("tasks", "show", ended, "--json").stdout)["id"] == ended
 
 

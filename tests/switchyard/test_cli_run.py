@@ -113,7 +113,8 @@ def test_params_come_from_options_files_and_stdin(
         *("run", "shell.command", "--params", "params.json", "-p", "env.B=2", "-p", "depth=3"),
         *("-p", "note=plain text", "-p", "nan=NaN", "-p", "list=[1]", "--detach"),
         *("--source", "https://git.example/a.git@feature/x", "--label", "pr=4711"),
-        *("--secret", "GITHUB_TOKEN", "--no-idempotent", "--max-retries", "0", "--", "make"),
+        *("--secret", "GITHUB_TOKEN", "--no-idempotent", "--preemptible"),
+        *("--max-retries", "0", "--", "make"),
     )
     command("run", "other", "--params", "-", "--detach", stdin='{"a": 1}')
     first, second = working.bodies
@@ -132,6 +133,7 @@ def test_params_come_from_options_files_and_stdin(
         "labels": {"pr": "4711"},
         "secrets": ["GITHUB_TOKEN"],
         "idempotent": False,
+        "preemptible": True,
         "max_retries": 0,
     }
     assert second == {"type": "other", "params": {"a": 1}}

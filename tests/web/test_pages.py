@@ -10,7 +10,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tasks.models import Task, Worker
+from tasks.outcomes import Outcome
 from tasks.services.append import Progress
+from tasks.services.finish import finish
+from tasks.services.preempt import preempt
 from tasks.services.submit import submit
 from tasks.states import RunStatus
 from tasks.submission import Submission
@@ -134,6 +137,17 @@ def test_a_running_task_shows_its_progress(world: World, log_in: Browser) -> Non
     page = page_of(log_in("alice"), task)
     assert '<progress id="progress" max="100" value="42"' in page
     assert "compiling" in page
+
+
+def test_a_task_that_made_room_shows_how_often_and_why(world: World, log_in: Browser) -> None:
+    task = submitted(world.acme, queue="batch", preemptible=True, max_retries=0)
+    claimed = running(task)
+    assert preempt(task.pk, epoch=claimed.epoch)
+    finish(task.pk, claimed.epoch, Outcome(RunStatus.PREEMPTED))
+    page = page_of(log_in("alice"), task)
+    assert "1 of 2 · stopped 1 × for critical work" in page
+    assert "Asked to make room for critical work" in page
+    assert '<span class="quiet">preempted</span>' in page
 
 
 def test_a_failed_task_shows_the_failure_before_its_log(world: World, log_in: Browser) -> None:

@@ -9,6 +9,9 @@ lengths         how long types take, kept for forecasts and the next leader
 picture         all that is in memory, and how it is kept up to date
 pace            when each look around is due, and its share of the time
 keys            letting the next task in that waits for its key
+pressure        critical work that waits while nothing is free
+preemption      which batch runs make room for it: plain rules
+lending         critical tasks in slots of the batch pool
 store           what PostgreSQL holds of it, one function per statement
 leader          who leads, by an epoch that fences a paused former leader
 publisher       ringing the broker's doorbell, without ever waiting for long

@@ -245,6 +245,40 @@ class Lanes:
             self._lanes.pop(tenant_id).ticket = 0
         return idle
 
+    def has_startable(self) -> bool:
+        """Return whether a lane may have work that nothing holds."""
+        return self._next() is not None
+
+    def startable(self, at_most: int) -> list[tuple[int, int]]:
+        """Return the lanes next in turn that may have work, and how many tasks each may start.
+
+        ``at_most``: of lanes, and of tasks in each. It looks at all lanes that are in memory.
+        """
+        free = (lane for lane in self._lanes.values() if lane.has_work and not self.held_by(lane)[0])
+        first = heapq.nsmallest(at_most, free, key=lambda lane: (lane.tier, lane.vtime))
+        return [(lane.tenant_id, min(at_most, self._room(lane))) for lane in first]
+
+    def owed(self) -> int:
+        """Return how many more tasks lanes with work must be able to start to have their minimum."""
+        return sum(
+            lane.own.min_running - lane.running
+            for lane in self._lanes.values()
+            if lane.tier == 0 and lane.has_work and not self.held_by(lane)[0]
+        )
+
+    def standing(self, tenant_id: int) -> tuple[float, LaneLimits]:
+        """Return a tenant's virtual time and limits; one without a lane stands at the clock."""
+        lane = self._lanes.get(tenant_id)
+        if lane is not None:
+            return lane.vtime, lane.own
+        return self.clock, self._tenants.limits(tenant_id).lanes.get(self.queue, _NO_LIMITS)
+
+    def _room(self, lane: Lane) -> int:
+        """Return how many more tasks the limits of a lane and of its tenant let run."""
+        own, whole = lane.own.running, lane.whole.running
+        room = MAX_DEPTH if own is None else own - lane.running
+        return room if whole is None else min(room, whole - self._tenants.running_total(lane.tenant_id))
+
     def held_by(self, lane: Lane) -> tuple[str, str]:
         """Return why a lane may not send now, as (reason, detail); empty if nothing holds it."""
         limits, own = lane.whole, lane.own

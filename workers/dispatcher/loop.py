@@ -27,12 +27,13 @@ from tasks import fault_points
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from workers.dispatcher import keys, store
+from workers.dispatcher import keys, lending, store
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
 from workers.dispatcher.lengths import known_lengths
 from workers.dispatcher.pace import Chore, Pace
 from workers.dispatcher.picture import Picture
+from workers.dispatcher.pressure import Pressure
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import reap_runs, release_due, ring_again
 
@@ -112,6 +113,7 @@ class Dispatcher:
 
     def _reset(self) -> None:
         self._picture = Picture()
+        self._pressure = Pressure(self._picture.queues, self._picture.tenants)
         self._pace = Pace(CHORES)
         self._recounter = Recounter()
         self._everything_changed = False
@@ -145,7 +147,7 @@ class Dispatcher:
 
     def _wait(self) -> set[str]:
         """Wait for a wake-up or the next chore; return what was named, as ``queue:tenant``."""
-        until = min(POLL_SECONDS, self._picture.patience(), self._pace.patience())
+        until = min(self._picture.patience(), self._pressure.patience, self._pace.patience())
         woken = self._listen(0.0 if self._again else until)
         self._again = False
         rest = max(0.0, self._rests_until - time.monotonic())
@@ -176,7 +178,7 @@ class Dispatcher:
         self._dispatch()
         if self._pace.is_due("lanes"):
             with self._pace.doing("lanes"):
-                self._picture.write_lanes()
+                self._picture.write_lanes(pressed=self._pressure.told)
         if self._pace.is_due("lengths"):
             with self._pace.doing("lengths"):
                 self._picture.lengths.write()
@@ -238,6 +240,8 @@ class Dispatcher:
         if self._publisher.broker_down:
             return
         for queue, lanes in self._picture.queues.items():
+            if queue == lending.LENDER:
+                self._lend()
             free = self._picture.free_slots(queue)
             while free > 0:
                 moved = self._send_batch(queue, lanes, min(free, BATCH))
@@ -245,7 +249,25 @@ class Dispatcher:
                 if not moved:
                     break
 
-    def _send_batch(self, queue: str, lanes: Lanes, at_most: int) -> int:
+    def _lend(self) -> None:
+        """Let critical work that has waited too long have slots of batch, before batch work does."""
+        picture = self._picture
+        borrowing, lending_lanes = (picture.queues[each] for each in (lending.BORROWER, lending.LENDER))
+        free = picture.free_slots(lending.LENDER)
+        wanted = self._pressure.wanted(
+            picture.capacity(lending.BORROWER),
+            picture.capacity(lending.LENDER),
+            full=picture.free_slots(lending.BORROWER) <= 0,
+            idle=free > 0,
+            can_start=lambda candidate: not picture.unable(lending.BORROWER, candidate),
+        )
+        if wanted:
+            # What a batch lane lacks to its guaranteed minimum is not lent.
+            free -= lending_lanes.owed()
+            lent = self._send_batch(borrowing.queue, borrowing, min(wanted, free), lend=True)
+            self._pressure.relieve(wanted - lent, max(0, free - lent))
+
+    def _send_batch(self, queue: str, lanes: Lanes, at_most: int, *, lend: bool = False) -> int:
         """Dispatch up to ``at_most`` tasks of one queue; return how many slots were filled."""
         leader = self._leadership.epoch
         if leader is None:
@@ -254,13 +276,14 @@ class Dispatcher:
         if not picked:
             return 0
         fault_points.reach("in_dispatch")
-        bells = store.dispatch(leader, self._picture.limits, [candidate for _, candidate in picked])
+        send, pool = (lending.lend, lending.LENDER.value) if lend else (store.dispatch, queue)
+        bells = send(leader, self._picture.limits, [candidate for _, candidate in picked])
         if len(bells) == len(picked):
-            self._picture.note_sent(queue, picked)
+            self._picture.note_sent(queue, picked, pool)
         else:
             # Cancelled in the meantime, or the limits or the leader have changed: look again at once.
             moved = {bell.task_id for bell in bells}
-            self._picture.note_sent(queue, [each for each in picked if each[1].task_id in moved])
+            self._picture.note_sent(queue, [each for each in picked if each[1].task_id in moved], pool)
             self._picture.take_back(queue, [each for each in picked if each[1].task_id not in moved])
             self._again = True
             self._pace.ask("limits", "renew")
@@ -272,7 +295,6 @@ class Dispatcher:
     ) -> list[tuple[int, Candidate]]:
         """Pick what goes next, and park what cannot start whatever its lane's turn."""
         picture = self._picture
-        types = picture.capacity(queue).types
         picked: list[tuple[int, Candidate]] = []
         unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": [], "off_peak": []}
         passed_over = 0
@@ -287,9 +309,7 @@ class Dispatcher:
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
             candidate = choice[1]
-            reason = picture.held.why(queue, candidate.type_id)
-            if not reason and types.get(candidate.type_id, 0) < candidate.type_version:
-                reason = "no_worker"
+            reason = picture.unable(queue, candidate)
             if not reason:
                 picked.append(choice)
                 continue

@@ -121,8 +121,16 @@ class Picture:
         """Return what the workers of a queue can take."""
         return self._able.get(queue, Capacity())
 
+    def unable(self, queue: str, candidate: Candidate) -> str:
+        """Return why a task cannot start whatever its lane's turn, or ""."""
+        held = self.held.why(queue, candidate.type_id)
+        if held:
+            return held
+        able = self.capacity(queue).can_run(candidate.type_id, candidate.type_version)
+        return "" if able else "no_worker"
+
     def free_slots(self, queue: str) -> int:
-        """Return how many more tasks of a queue the workers can take; negative if there are too many."""
+        """Return how many more tasks the workers of a pool can take; negative if there are too many."""
         return self.capacity(queue).slots - self._busy[queue]
 
     def scan(self, *, everything_changed: bool) -> None:
@@ -138,10 +146,10 @@ class Picture:
         running: dict[Lane, int] = {}
         busy = dict.fromkeys(self.queues, 0)
         before, self._sent = self._sent, {}
-        for ordinal, queue, tenant_id, type_id, is_running, task_id in store.inflight():
+        for ordinal, queue, tenant_id, type_id, is_running, task_id, pool in store.inflight():
             lane = (tenant_id, queue)
             running[lane] = running.get(lane, 0) + 1
-            busy[queue] += 1
+            busy[pool] += 1
             sent = before.pop(ordinal, None) or _Sent(task_id, lane, type_id, 0.0, now)
             self._sent[ordinal] = sent
             if is_running and not sent.claimed:
@@ -173,8 +181,8 @@ class Picture:
 
     # -- what the dispatcher has done ---------------------------------------------------------------
 
-    def note_sent(self, queue: str, picked: Sequence[Picked]) -> None:
-        """Count tasks that were picked and dispatched."""
+    def note_sent(self, queue: str, picked: Sequence[Picked], pool: str) -> None:
+        """Count tasks of a queue that were picked and dispatched, to slots of ``pool``."""
         now = time.monotonic()
         for tenant_id, candidate in picked:
             seconds = self.tenants.seconds(candidate.type_id)
@@ -182,7 +190,7 @@ class Picture:
             self._sent[candidate.ordinal] = _Sent(
                 candidate.task_id, lane, candidate.type_id, seconds, now
             )
-        self._busy[queue] += len(picked)
+        self._busy[pool] += len(picked)
 
     def take_back(self, queue: str, picked: Iterable[Picked]) -> None:
         """Uncharge tasks that were picked and could not be dispatched."""
@@ -191,12 +199,17 @@ class Picture:
 
     # -- what is told -------------------------------------------------------------------------------
 
-    def write_lanes(self) -> None:
-        """Write the lanes whose state differs from what was last written."""
+    def write_lanes(self, *, pressed: str = "") -> None:
+        """Write the lanes whose state differs from what was last written.
+
+        ``pressed`` is what there is to say of critical lanes that only wait for a slot.
+        """
         changed = []
         for queue, lanes in self.queues.items():
             for lane in lanes.lanes():
                 reason, detail = lanes.held_by(lane)
+                if queue == Queue.CRITICAL and lane.has_work and not reason:
+                    detail = pressed
                 state = store.LaneState(lane.tenant_id, queue, lane.running, reason, detail, lane.vtime)
                 if self._written.get((lane.tenant_id, queue)) != state:
                     self._written[(lane.tenant_id, queue)] = state

@@ -10,7 +10,7 @@ from tasks.services.lose import expired_runs, lose
 from tasks.services.release import due
 from tasks.services.workers import workers_lose_silent
 from tasks.states import Queue
-from workers.dispatcher import store
+from workers.dispatcher import lending, store
 from workers.dispatcher.publisher import Publisher
 
 BATCH = 200
@@ -49,7 +49,7 @@ def ring_again(leader: int, publisher: Publisher) -> int:
     """
     if publisher.broker_down:
         return 0
-    rung = 0
+    rung = lending.take_back(leader, publisher, BATCH)
     for queue in Queue:
         total, overdue = store.unclaimed(queue, BATCH)
         if not overdue:

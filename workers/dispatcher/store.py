@@ -160,8 +160,9 @@ class Doorbell(NamedTuple):
     token: str
 
 
-InflightRow = tuple[int, str, int, int, bool, uuid.UUID]
-"""A dispatched or running task as it is counted: ordinal, queue, tenant, type, whether it runs, id."""
+InflightRow = tuple[int, str, int, int, bool, uuid.UUID, str]
+"""A dispatched or running task as it is counted: ordinal, queue, tenant, type, whether it runs, id, and
+the pool in which it has a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,17 +234,22 @@ def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def unclaimed(queue: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
-    """Return how many tasks are published and not claimed, and the overdue of them, oldest first."""
+def unclaimed(pool: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
+    """Return how many tasks a pool was sent and has not claimed, and the overdue of them, oldest first.
+
+    Those that were lent its slots are in the number alone (see :func:`lending.take_back`).
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM inflight WHERE queue = %s AND state = 'dispatched'", [queue]
+            "SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %s AND state = 'dispatched'",
+            [pool],
         )
         total = cursor.fetchone()
         cursor.execute(
-            "SELECT task_id, epoch FROM inflight WHERE queue = %s AND state = 'dispatched'"
+            "SELECT task_id, epoch FROM inflight"
+            " WHERE queue = %s AND pool IS NULL AND state = 'dispatched'"
             " AND lease_until < clock_timestamp() ORDER BY dispatched_at LIMIT %s",
-            [queue, limit],
+            [pool, limit],
         )
         return (total[0] if total else 0), [(row[0], row[1]) for row in cursor.fetchall()]
 
@@ -275,7 +281,9 @@ def grant_time(overdue: Sequence[tuple[uuid.UUID, int]]) -> None:
 def inflight() -> list[InflightRow]:
     """Return all that is dispatched or running; a few thousand rows at most."""
     return _prepared(
-        "SELECT ordinal, queue, tenant_id, type_id, state = 'running', task_id FROM inflight", {}
+        "SELECT ordinal, queue, tenant_id, type_id, state = 'running', task_id, coalesce(pool, queue)"
+        " FROM inflight",
+        {},
     )
 
 

@@ -83,7 +83,8 @@ def verdict(
         # It succeeded, even if it was asked to stop: the end says what happened.
         return Outcome(RunStatus.COMPLETED, result=heard.result, **facts)
     facts["checkpointed"] = heard.checkpointed
-    if cancel_asked and (heard.stopped_for in ("cancel", "kill") or error["code"] == "cancelled"):
+    asked = ("cancel", "kill", "stop", "preempt")
+    if cancel_asked and (heard.stopped_for in asked or error["code"] == "cancelled"):
         return Outcome(RunStatus.CANCELLED, error=None, **facts)
     if heard.stopped_for == "time":
         message = f"The run took longer than its limit of {time_limit:g} s."

@@ -270,7 +270,8 @@ class Watch:
             self.cancel_asked = True
         if ask == "kill":
             self._stop("kill", "cancelled by force", now=True)
-        elif ask in ("cancel", "preempt"):
+        elif ask == "cancel" or (ask == "preempt" and not self._ending):
+            # Whoever has told its end already makes room by itself, and keeps that end.
             self._stop(ask, ask)
 
     def _keep_limits(self, now: float) -> None:

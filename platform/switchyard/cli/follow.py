@@ -188,6 +188,8 @@ def _state(event: Event) -> str:
 def _remark(data: Any) -> str:
     if data.get("cancel_requested"):
         return f"cancel requested by {data.get('by') or 'somebody'}"
+    if data.get("preempt_requested"):
+        return "asked to make room for critical work"
     return str(data.get("message") or data.get("refused") or data.get("detail") or "")
 
 

@@ -87,6 +87,10 @@ def run(
         bool | None,
         Flag("--idempotent/--no-idempotent", help="May it be run again after a lost worker?"),
     ] = None,
+    preemptible: Annotated[
+        bool | None,
+        Flag("--preemptible/--no-preemptible", help="May it be stopped for critical work (batch)?"),
+    ] = None,
     dry_run: Annotated[
         bool, Flag("--dry-run", help="Store nothing; say whether it would start or wait.")
     ] = False,
@@ -116,6 +120,7 @@ def run(
         "scheduled_for": time_of(at) if at is not None else None,
         "max_retries": max_retries,
         "idempotent": idempotent,
+        "preemptible": preemptible,
     }
     uploads = inputs_of(input or ())
     if dry_run:

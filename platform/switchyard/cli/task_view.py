@@ -38,6 +38,7 @@ def show_task(output: Output, task: Task) -> None:
             ("started", _time(task.started_at)),
             ("finished", _time(task.finished_at)),
             ("next attempt", _time(task.next_retry_at)),
+            ("counts", " ".join(f"{name}={count}" for name, count in task.counts.items() if count)),
             ("params", json.dumps(dict(task.params), ensure_ascii=False) if task.params else None),
             ("error", f"{task.error.code}: {task.error.message}" if task.error else None),
             ("result", json.dumps(task.result, ensure_ascii=False) if task.result else None),

@@ -130,6 +130,7 @@ class Task:
     cancel_requested: bool = False
     attempt: int = 0
     max_retries: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     result: Any = None
     result_expired: bool = False
     error: TaskFailure | None = None
@@ -173,6 +174,7 @@ class Task:
             cancel_requested=data.get("cancel_requested") is not None,
             attempt=int(_number(data, "attempt") or 0),
             max_retries=int(_number(data, "max_retries") or 0),
+            counts=_object(data.get("counts")),
             result=data.get("result"),
             result_expired=bool(data.get("result_expired")),
             error=TaskFailure.of(data.get("error")),

@@ -144,6 +144,7 @@ def dispatched(task: Task) -> Inflight:
         rank=ready.rank,
         ordinal=ready.ordinal,
         type_id=ready.type_id,
+        preemptible=ready.preemptible,
         epoch=ready.epoch,
         token=TOKEN,
         state="dispatched",
