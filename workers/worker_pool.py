@@ -139,9 +139,9 @@ def begin_child(_app: Any, hostname: str) -> None:
 
     It dies with its parent, takes signals as Celery's children do, and says that it has begun.
     """
-    platforms.set_pdeathsig("SIGKILL")
-    platforms.signals.reset(*prefork.WORKER_SIGRESET)
-    platforms.signals.ignore(*prefork.WORKER_SIGIGNORE)
+    cast(Any, platforms).set_pdeathsig("SIGKILL")
+    platforms.signals.reset(*cast(Any, prefork).WORKER_SIGRESET)
+    platforms.signals.ignore(*cast(Any, prefork).WORKER_SIGIGNORE)
     signals.worker_process_init.send(sender=hostname)
 
 
