@@ -45,6 +45,7 @@ def a_program(tmp_path: Path) -> Any:
     return worker_program(
         WorkerPlan("critical", 1, 2),
         database_url="postgresql:///none",
+        announcer=None,
         host="here",
         isolation="full",
         folder=tmp_path,

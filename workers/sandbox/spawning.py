@@ -69,8 +69,9 @@ class Sandboxed:
         status: socket.socket,
         egress: Egress | None,
     ) -> None:
+        self.level = launch.level
         self.served = pid not in _children
-        self.guarded = self.served or launch.level is Level.FULL
+        self.guarded = self.served or self.level is Level.FULL
         self._own_processes = 1 if self.served else OF_THE_SANDBOX
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)

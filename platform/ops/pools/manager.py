@@ -1,8 +1,8 @@
 """Run this machine's worker processes until asked to stop.
 
 1. Find the isolation level, and refuse to start below the required minimum.
-2. Start the pooler of connections, then the Celery workers that give each pool its size, and more
-   or fewer of them as the sizes change (in :mod:`ops.pools.scaling`).
+2. Start the pooler of connections and whoever announces for supervisors, then the Celery workers that
+   give each pool its size, and more or fewer of them as the sizes change (in :mod:`ops.pools.scaling`).
 3. Restart what dies; kill and restart what hangs; replace what an operator drains.
 4. Keep the worker rows right, end orphans, wipe left workspaces (in :mod:`ops.pools.records`).
 5. On SIGTERM let all workers drain at once; kill what is left after drain, grace and margin.
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ops.pools.announcing import Announcing
 from ops.pools.connections import pooled_connections
 from ops.pools.housekeeping import Housekeeping
 from ops.pools.machine import this_machine
@@ -74,11 +75,15 @@ class Manager:
         self.connections = pooled_connections(
             database_url, preferred=folder / "sockets", directory=directory, logs=logs
         )
+        # Beside the pooler's socket, whose folder only the workers' account can enter.
+        self.announcing = Announcing(self.connections.folder / "announce") if self.connections else None
         self.stop_seconds = drain + 2 * cancel_grace + STOP_MARGIN
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
         self.records.start()
+        if self.announcing:
+            self.announcing.start()
         with Watch(logger.warning) as watch:
             start = partial(self._start_one, watch)
             rolling = Rolling(self.plans, start, _is_up)
@@ -102,6 +107,8 @@ class Manager:
             watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
             # Only now: runs that end while their worker drains still write through it.
             watch.stop()
+            if self.announcing:
+                self.announcing.stop()
             if self.connections:
                 self.connections.remove()
             watch.end_strays()
@@ -122,6 +129,7 @@ class Manager:
                 what,
                 database_url=self.connections.url if self.connections else self.database_url,
                 host=self.machine.host,
+                announcer=self.announcing.path if self.announcing else None,
                 isolation=self.machine.isolation,
                 folder=self.folder,
                 logs=self.logs,

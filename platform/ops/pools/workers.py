@@ -45,6 +45,7 @@ def worker_program(
     what: WorkerPlan,
     *,
     database_url: str,
+    announcer: Path | None,
     host: str,
     isolation: str,
     folder: Path,
@@ -54,10 +55,12 @@ def worker_program(
 ) -> Program:
     """Return how the manager runs one worker process.
 
+    ``announcer`` is the socket of whoever announces for its supervisors (None: they do it themselves).
     ``folder`` holds the heartbeat files; ``logs`` None sends the output where the manager's goes
     (in a container). Every start has an id of its own, by which its runs name their worker.
     """
-    # Here, because `up` reads this module too, and has no use for Celery.
+    # Here, because `up` reads this module too, and has no use for Celery or Django.
+    from tasks.announce import RELAY_VARIABLE
     from workers.worker_steps import LEAVE_SIGNAL
 
     heartbeat = folder / what.name
@@ -73,6 +76,7 @@ def worker_program(
         # Tried once by the manager; each run would otherwise find it out anew.
         "SWITCHYARD_ISOLATION": isolation,
         "SWITCHYARD_WORKER_FILE": str(heartbeat),
+        **({RELAY_VARIABLE: str(announcer)} if announcer else {}),
     }
     return Program(
         name=what.name,
