@@ -72,6 +72,9 @@ def logging_config(*, json: bool, level: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "django_structlog": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
+            # Two lines a run, beside the supervisor's own that says more.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             # At INFO it tells each socket's address with its query, where a careless client may have
             # put a token.
             "uvicorn.error": {"level": "WARNING"},

@@ -31,7 +31,8 @@ COLUMNS: tuple[Column, ...] = tuple((level, own) for own in (False, True) for le
 TEXT = """\
 # Isolation levels
 
-A handler is exec'd by its supervisor in a sandbox. A worker tries which levels work on its machine
+A handler starts in a sandbox: exec'd by its supervisor, or below `full` forked by a clean server that was
+exec'd. A worker tries which levels work on its machine
 (`SWITCHYARD_ISOLATION=auto`), reports the level it uses, and refuses to start below
 `SWITCHYARD_ISOLATION_MINIMUM`.
 
@@ -39,7 +40,7 @@ A handler is exec'd by its supervisor in a sandbox. A worker tries which levels 
 | --- | --- | --- |
 | `full` | own user, pid, mount, net, ipc, uts and cgroup namespaces, a root of read-only binds, Landlock, seccomp, rlimits | Linux 5.13 and later with unprivileged user namespaces; not in a stock container |
 | `container` | Landlock, seccomp, rlimits, undumpable, own session | Linux 5.13 and later, stock containers too |
-| `process` | exec, clean environment, undumpable, own session, rlimits | anywhere; for development |
+| `process` | a process of its own, clean environment, undumpable, own session, rlimits | anywhere; for development |
 
 Started as root, a worker drops to an ordinary user and gives each slot's handlers a user of their own
 ("own user" below): a wall that holds at every level.
@@ -75,8 +76,8 @@ Level `full` is built by our own launcher (`workers/sandbox/inside`), also where
   left: a keeper whose supervisor was killed ends its run's tree. Only when both are killed at the same
   moment do a handler's own children outlive them, until the pool manager, which inherits orphans as a
   subreaper, or the machine's sweep by SWITCHYARD_RUN in their environment ends them.
-- **Below `full`** handlers are forked by a server of their package instead of exec'd (`inside.server`;
-  5 ms instead of 25). The server is exec'd by itself, clean, and knows no run: plan, params and secrets
+- **Below `full`** handlers are forked by a server of their package instead of exec'd (`inside.server`),
+  which takes about a quarter of the processor time. The server is exec'd by itself, clean, and knows no run: plan, params and secrets
   go from the supervisor to the run's own process. What handlers of one package share is what importing
   them left in memory, and so the layout of it (ASLR) and the seed of Python's hashes.
 - **`process`** keeps no file, socket or process of the same user from a handler.
