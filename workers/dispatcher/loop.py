@@ -59,10 +59,10 @@ CHORES = {
     "lengths": Chore(1.0, 0.05),
 }
 
-REST = 2.0
+REST = 4.0
 """How long wake-ups are gathered after a round, in times of the processor time that it took ..."""
 
-LONGEST_REST_SECONDS = 0.02
+LONGEST_REST_SECONDS = 0.03
 """... and at most."""
 
 EVERYWHERE = frozenset({"*", "*:0"})
