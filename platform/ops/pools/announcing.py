@@ -46,7 +46,8 @@ class Announcing(threading.Thread):
                 except BlockingIOError:
                     break
                 goes_on = self._take(told, news)
-            announce_all(news)
+            if news:
+                announce_all(news)
             if not goes_on:
                 return
 
