@@ -56,6 +56,14 @@ def test_what_supervisors_tell_is_announced_the_newest_of_each_task_once(
     assert not place.exists()
 
 
+def test_it_ends_also_where_its_folder_was_removed(place: Path, heard: list[News]) -> None:
+    machine = Announcing(place)
+    machine.start()
+    place.unlink()
+    machine.stop()
+    assert not heard
+
+
 def test_garbage_is_passed_over(place: Path, heard: list[News], send: Any) -> None:
     machine = Announcing(place)
     relay = announce._Relay(str(place))

@@ -7,29 +7,21 @@ and the handler is exec'd as if there were no servers.
 
 from __future__ import annotations
 
-import fcntl
 import marshal
 import os
 import select
-import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import structlog
 
 from workers.sandbox import paths
+from workers.sandbox.executing import execute, high
 from workers.sandbox.inside import launcher, server
 from workers.sandbox.launch import Launch, Level
 
-BOOT = (
-    "import sys; sys.path.insert(0, sys.argv.pop()); "
-    "from inside.server import main; del sys.path[0]; main()"
-)
-FOLDER = str(paths.PACKAGES / "sandbox")
-ENDED = {signal.SIGTERM}
-"""Blocked from the start, so that a handler that is not there yet does not miss it."""
-RESET = [signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+"""The variables that a server has: none of ours."""
 BUILT_IN = "workers.handlers"
 ANSWER_SECONDS = 2.0
 """A server that has forked no keeper by then is passed over for this run."""
@@ -60,27 +52,21 @@ class HandlerServer:
         }
         os.write(write, marshal.dumps(described))
         os.close(write)
-        executable = str(paths.interpreter()[0])
-        null = os.open(os.devnull, os.O_RDWR)
-        passed = {0: null, 1: null, 2: 2, server.REQUESTS: theirs.fileno(), launcher.PLAN: plan}
-        high = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 32) for number, each in passed.items()}
-        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, each, number) for number, each in high.items()]
+        passed = {
+            0: high(os.open(os.devnull, os.O_RDONLY)),
+            1: high(os.open(os.devnull, os.O_WRONLY)),
+            2: high(os.dup(2)),
+            server.REQUESTS: high(theirs.detach()),
+            launcher.PLAN: high(plan),
+        }
         try:
-            self.pid = os.posix_spawn(
-                executable,
-                [executable, "-I", "-S", "-X", "utf8", "-c", BOOT, FOLDER],
-                environment(),
-                file_actions=actions,
-                setsigmask=list(ENDED),
-                setsigdef=RESET,
-            )
+            self.pid = execute("server", passed, ENVIRONMENT)
             self._requests = ours
         except OSError as error:
             log.error("handler_server_not_started", error=str(error))
             ours.close()
         finally:
-            theirs.close()
-            for descriptor in (plan, null, *high.values()):
+            for descriptor in passed.values():
                 os.close(descriptor)
 
     def keep_running(self) -> None:
@@ -163,8 +149,3 @@ def server_for(launch: Launch) -> HandlerServer | None:
 def package_of(module: str) -> str:
     """Return what shares a server: the built-in handlers, or an installed package."""
     return BUILT_IN if module.startswith(f"{BUILT_IN}.") else module.partition(".")[0]
-
-
-def environment() -> Mapping[str, str]:
-    """Return the variables that a server has: none of ours."""
-    return {"PATH": os.defpath, "LANG": "C.UTF-8"}

@@ -27,18 +27,13 @@ from typing import Any
 import switchyard.runtime  # noqa: F401
 from workers.sandbox import paths, tree
 from workers.sandbox.egress import PORT, Egress
-from workers.sandbox.handler_server import ENDED, FOLDER, RESET, server_for
+from workers.sandbox.executing import execute, high
+from workers.sandbox.handler_server import server_for
 from workers.sandbox.inside import launcher
 from workers.sandbox.launch import Exit, Launch, Level, SandboxError
 from workers.sandbox.workspace import HOME, TEMPORARY, WORK
 
-BOOT = (
-    "import sys; sys.path.insert(0, sys.argv.pop()); "
-    "from inside.launcher import main; del sys.path[0]; main()"
-)
 PIPE_BYTES = 1024 * 1024
-HIGH = 32
-"""Descriptors to hand down are first moved up here, so that none is overwritten by another."""
 CPU_MARGIN_SECONDS = 1
 """One process may use this much more than the whole run, so that the sum is what ends a run."""
 OF_THE_SANDBOX = 2
@@ -237,19 +232,17 @@ def spawn(launch: Launch) -> Sandboxed:
     return sandboxed
 
 
-def _start(
-    launch: Launch, make: Callable[[dict[int, int], socket.socket], int | None]
-) -> Sandboxed | None:
-    """Have `make` start a process with descriptors by their numbers there, and send it the plan."""
+def _start(launch: Launch, make: Maker) -> Sandboxed | None:
+    """Have `make` start a process, and send it the plan; None if it did not."""
     plan = _plan(launch)
     ours, theirs = _pipes()
     status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     status.setblocking(False)
-    theirs[launcher.STATUS] = _high(their_status.detach())
+    theirs[launcher.STATUS] = high(their_status.detach())
     egress = None
     if plan["egress"]:
         egress = Egress(launch.egress_allow)
-        theirs[launcher.EGRESS] = _high(egress.channel_for_sandbox())
+        theirs[launcher.EGRESS] = high(egress.channel_for_sandbox())
     pid = None
     try:
         pid = make(theirs, status)
@@ -279,20 +272,11 @@ def _start(
 
 def _execute(launch: Launch, theirs: dict[int, int], _status: socket.socket) -> int:
     """Exec the launcher, with these descriptors by their numbers there; return its pid."""
-    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, theirs[each], each) for each in sorted(theirs)]
-    executable = str(paths.interpreter()[0])
-    arguments = [executable, "-I", "-S", "-X", "utf8", "-c", BOOT, FOLDER]
     try:
-        pid = os.posix_spawn(
-            executable,
-            arguments,
-            _environment(launch),
-            file_actions=actions,
-            setsigmask=list(ENDED),
-            setsigdef=RESET,
-        )
+        pid = execute("launcher", theirs, _environment(launch))
     except OSError as error:
-        raise SandboxError(f"{executable} cannot be started: {error.strerror}.") from error
+        name = paths.interpreter()[0]
+        raise SandboxError(f"{name} cannot be started: {error.strerror}.") from error
     _children.add(pid)
     return pid
 
@@ -372,19 +356,13 @@ def _rlimits(launch: Launch) -> dict[str, int]:
 def _pipes() -> tuple[dict[str, int], dict[int, int]]:
     """Our ends by name, and the ends to hand down by the number they will have."""
     ours: dict[str, int] = {}
-    theirs = {0: _high(os.open(os.devnull, os.O_RDONLY))}
+    theirs = {0: high(os.open(os.devnull, os.O_RDONLY))}
     for number, name in ((1, "stdout"), (2, "stderr"), (4, "messages")):
         ours[name], write = os.pipe()
-        theirs[number] = _high(write)
+        theirs[number] = high(write)
     for number, name in ((3, "control"), (5, "plan")):
         read, ours[name] = os.pipe()
-        theirs[number] = _high(read)
+        theirs[number] = high(read)
     for name in ("stdout", "stderr", "messages", "control"):
         os.set_blocking(ours[name], False)
     return ours, theirs
-
-
-def _high(descriptor: int) -> int:
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
-    os.close(descriptor)
-    return moved

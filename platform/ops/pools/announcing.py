@@ -36,7 +36,7 @@ class Announcing(threading.Thread):
         path.chmod(0o600)
 
     def run(self) -> None:
-        """Announce what comes, until an empty datagram does."""
+        """Announce what comes, and end when nothing more can."""
         while True:
             news: News = {}
             goes_on = self._take(self._socket.recv(LONGEST), news)
@@ -53,14 +53,14 @@ class Announcing(threading.Thread):
 
     def stop(self) -> None:
         """Announce what has come, end, and remove the socket."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", str(self.path))
+        # Whoever sends from now on is told, and announces by itself. What is there is still read.
+        self._socket.shutdown(socket.SHUT_RD)
         self.join()
         self._socket.close()
         self.path.unlink(missing_ok=True)
 
     def _take(self, told: bytes, news: News) -> bool:
-        """Add what a datagram tells; return False if it is the last one."""
+        """Add what a datagram tells; return False if there is none and none can come."""
         if not told:
             return False
         try:
