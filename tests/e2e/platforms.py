@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -50,6 +51,7 @@ MARKS = {
     "valkey": "valkey-server",
 }
 POOLS = ("critical", "normal", "batch")
+_virtual_hosts = itertools.count()
 
 
 @dataclass
@@ -170,7 +172,8 @@ def command_line(pid: int) -> str:
 def start_platform(state: Path, **settings: str) -> Platform:
     """Start a platform with short times; ``settings`` are further environment variables.
 
-    ``SWITCHYARD_E2E_BROKER_URL`` in the environment of the test run replaces the embedded broker.
+    ``SWITCHYARD_E2E_BROKER_URL`` in the environment of the test run replaces the embedded broker: a URL
+    without a path, to which every platform adds the number of a virtual host of its own.
     """
     environment = {
         name: value
@@ -180,7 +183,7 @@ def start_platform(state: Path, **settings: str) -> Platform:
     }
     environment |= SHORT_TIMES | settings
     if broker := os.environ.get("SWITCHYARD_E2E_BROKER_URL"):
-        environment.setdefault("BROKER_URL", broker)
+        environment.setdefault("BROKER_URL", f"{broker}/{next(_virtual_hosts)}")
     platform = Platform(state, environment)
     platform.start()
     return platform

@@ -6,11 +6,13 @@ here, as a child, so that no stray one stays behind.
 
     python -m tests.e2e.rabbitmq [arguments for pytest]
 
-runs all of tests/e2e on one: only BROKER_URL differs.
+runs all of tests/e2e on one: only BROKER_URL differs. Every platform that is started gets a virtual host
+to itself, as two deployments that share a broker should: the names of their queues are the same.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -32,13 +34,13 @@ PACKAGE = "rabbitmq-server"
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 MISSING = f"RabbitMQ is not installed: as root, `apt-get install {PACKAGE}`, then run this again"
 START_SECONDS = 180.0
+# More than there are platforms in tests/e2e, and so few that the start is not slowed down.
+VIRTUAL_HOSTS = 20
 STOP_SECONDS = 15.0
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
-default_user = switchyard
-default_pass = {password}
-default_user_tags.administrator = false
+load_definitions = {definitions}
 log.file = false
 log.console = true
 log.console.level = warning
@@ -74,8 +76,10 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Start it, anew or with the data of its last life, and wait until it takes connections."""
+        definitions = self.folder / "definitions.json"
+        definitions.write_text(json.dumps(self._definitions()))
         (self.folder / "rabbitmq.conf").write_text(
-            CONFIGURATION.format(port=self.port, password=self._password)
+            CONFIGURATION.format(port=self.port, definitions=definitions)
         )
         (self.folder / "plugins").write_text("[].\n")
         environment = self._environment()
@@ -118,6 +122,16 @@ class RabbitMQ:
             self._mapper.wait(STOP_SECONDS)
             self._mapper = None
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _definitions(self) -> dict[str, list[dict[str, str]]]:
+        """Return the one user and all virtual hosts: ``/``, and ``0``, ``1`` and so on."""
+        hosts = ["/", *(str(number) for number in range(VIRTUAL_HOSTS))]
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        return {
+            "users": [{"name": "switchyard", "password": self._password, "tags": ""}],
+            "vhosts": [{"name": host} for host in hosts],
+            "permissions": [{"user": "switchyard", "vhost": host, **everything} for host in hosts],
+        }
 
     def _environment(self) -> dict[str, str]:
         ours = {
@@ -202,7 +216,7 @@ def main(arguments: list[str]) -> int:
     server = RabbitMQ()
     try:
         server.start()
-        environment = {**os.environ, "SWITCHYARD_E2E_BROKER_URL": server.url}
+        environment = {**os.environ, "SWITCHYARD_E2E_BROKER_URL": server.url.rstrip("/")}
         command = [sys.executable, "-m", "pytest", "tests/e2e", *arguments]
         return subprocess.run(command, env=environment).returncode
     finally:
