@@ -20,7 +20,6 @@ from typing import Any
 
 import redis
 import structlog
-from channels_redis.serializers import registry
 from django.conf import settings
 from django.db import transaction
 
@@ -72,7 +71,8 @@ def warm_up() -> None:
     Each that announces by itself would otherwise look up package versions and load ciphers: 16 ms.
     """
     _sender()
-    _announcer().warm_up()
+    if RELAY_VARIABLE not in os.environ:
+        _announcer().warm_up()
 
 
 class _Announcer:
@@ -84,6 +84,9 @@ class _Announcer:
     """
 
     def __init__(self) -> None:
+        # Not for a worker, whose machine announces for it: its forks would pay for the 7 MiB.
+        from channels_redis.serializers import registry
+
         config: dict[str, Any] = settings.CHANNEL_LAYERS["default"]["CONFIG"]  # type: ignore[assignment]
         self._prefix = config["prefix"]
         self._serializer = registry.get_serializer(

@@ -31,6 +31,10 @@ ONE_SHOT = settings.SWITCHYARD.role != "system"
 # been made one that kombu reads.
 os.environ.pop("CELERY_BROKER_URL", None)
 
+# Django's checks are for whoever changes the code, and import the web's half of it: 12 MiB that each
+# fork of a worker would pay for.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
+
 broker.install()
 
 app = Celery("switchyard")

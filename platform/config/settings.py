@@ -209,7 +209,8 @@ UNFOLD = {
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 if SWITCHYARD.role == "worker":
-    # A worker serves no address and forks for every run; each fork pays for all that was imported.
+    # A worker serves no address and forks for every run; each fork pays for all that was imported. With
+    # django.contrib.postgres it would ask each new connection for types that we do not use.
     ROOT_URLCONF = ""
     MIDDLEWARE = []
     TEMPLATES = []
@@ -217,7 +218,6 @@ if SWITCHYARD.role == "worker":
     INSTALLED_APPS = [
         "django.contrib.auth",
         "django.contrib.contenttypes",
-        "django.contrib.postgres",
         "audit",
         "tenants",
         "tasks",

@@ -37,6 +37,7 @@ STREAMS = ("stdout", "stderr", "system")
 CODE = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
 STEERING = re.compile(r"::(progress|result|error|mask)(?: (.*))?", re.DOTALL)
 PERCENT = re.compile(r"\d{1,3}(?:\.\d{1,6})?", re.ASCII)
+NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -278,7 +279,7 @@ def _storable(value: Any) -> Any:
 def _check_depth(text: str) -> None:
     """Refuse deep nesting before the parser recurses into it; brackets inside strings do not count."""
     depth = 0
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
+    for token in NESTING.finditer(text):
         if token[0] in "[{":
             depth += 1
             if depth > DEPTH_CAP:
