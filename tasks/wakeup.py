@@ -14,9 +14,10 @@ from functools import cache
 import psycopg
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from rest.patience import PatientConnection
+from rest.statements import Statement, ask
 
 CHANNEL = "switchyard_wake"
 DEBOUNCE_SECONDS = 0.005
@@ -24,25 +25,30 @@ SILENCE_SECONDS = 4.0
 MAX_LANES = 200
 """Lanes named in one notification; more are told as ``*``: look everywhere."""
 
+NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', %(lane)s)")
+
 log = structlog.get_logger(__name__)
+
+
+def wake_up(queue: str, tenant_id: int) -> bytes:
+    """Return what tells the dispatcher, for who asks it behind a COMMIT (:mod:`rest.statements`)."""
+    return NOTIFY.of({"lane": f"{queue}:{tenant_id}"})
 
 
 def wake_on_commit(queue: str, tenant_id: int) -> None:
     """Tell the dispatcher, after the commit, that something changed in this lane."""
-    lane = f"{queue}:{tenant_id}"
-    transaction.on_commit(lambda: _ringer()(lane), robust=True)
+    transaction.on_commit(lambda: _ringer()(queue, tenant_id), robust=True)
 
 
 @cache
-def _ringer() -> Callable[[str], None]:
+def _ringer() -> Callable[[str, int], None]:
     if settings.SWITCHYARD.role == "web":
         return _Debouncer().ring
     return _ring_now
 
 
-def _ring_now(lane: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, lane])
+def _ring_now(queue: str, tenant_id: int) -> None:
+    ask(wake_up(queue, tenant_id))
 
 
 class _Debouncer:
@@ -56,9 +62,9 @@ class _Debouncer:
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
-    def ring(self, lane: str) -> None:
+    def ring(self, queue: str, tenant_id: int) -> None:
         with self._changed:
-            self._lanes.add(lane)
+            self._lanes.add(f"{queue}:{tenant_id}")
             self._changed.notify()
 
     def _run(self) -> None:

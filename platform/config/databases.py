@@ -75,6 +75,7 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
             "PORT": str(parts.get("port", "")),
             "OPTIONS": options,
             "SILENCE": SILENCE_SECONDS.get(role),
+            "FORKED": role == "worker",
             "CONN_MAX_AGE": 0,
             "TEST": {"NAME": "test_switchyard"},
         }

@@ -1,4 +1,4 @@
-"""Storing what a run says: progress, log lines, checkpoints; numbered, fenced, in one transaction."""
+"""Storing what a run says: progress, log lines, checkpoints; numbered, fenced, in one statement."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
-
+from rest.statements import Statement, ask
 from rest.ties import again_on_ties
 from tasks.announce import announce
 from tasks.errors import Fenced
 
-# The task's row gives the numbers and is the fence at once: an attempt that is not the newest, or
-# no longer runs, finds no row here, so nothing of it is stored.
-TAKE_NUMBERS = """
+# One statement, and so one transaction and one round trip. The task's row gives the numbers and is the
+# fence at once: an attempt that is not the newest, or no longer runs, finds no row here, so nothing of
+# it is stored.
+APPEND = Statement("""
 WITH numbered AS (
   UPDATE task
      SET last_seq = last_seq + %(count)s,
@@ -25,34 +25,33 @@ WITH numbered AS (
          progress_step = coalesce(%(step)s, progress_step),
          checkpoint = coalesce(%(checkpoint)s::jsonb, checkpoint)
    WHERE id = %(task)s AND epoch = %(epoch)s AND status = 'running'
-  RETURNING id, epoch, last_seq, tenant_id, attempt
+  RETURNING id, epoch, last_seq, last_seq - %(count)s AS before, tenant_id, attempt
 ), counted AS (
   UPDATE run r
      SET log_bytes = r.log_bytes + %(bytes)s, log_lines = r.log_lines + %(lines)s
     FROM numbered
    WHERE r.task_id = numbered.id AND r.epoch = numbered.epoch AND %(lines)s > 0
+), said AS (
+  SELECT * FROM json_to_recordset(%(said)s)
+    AS x(place int, at timestamptz, kind text, data jsonb, stream text, first_line bigint,
+         lines text[], offsets int[])
+), events AS (
+  INSERT INTO event (task_id, seq, tenant_id, at, kind, run, data)
+  SELECT n.id, n.before + s.place, n.tenant_id, s.at, s.kind, n.attempt, s.data
+    FROM numbered n, said s WHERE s.kind IS NOT NULL
+), chunks AS (
+  INSERT INTO log_chunk (task_id, seq, run, at, stream, first_line, lines, offsets)
+  SELECT n.id, n.before + s.place, n.attempt, s.at, s.stream, s.first_line, s.lines, s.offsets
+    FROM numbered n, said s WHERE s.kind IS NULL
 )
-SELECT last_seq, tenant_id, attempt FROM numbered
-"""
+SELECT json_build_array(last_seq, tenant_id) FROM numbered
+""")
 
-ADD_EVENTS = """
-INSERT INTO event (task_id, seq, tenant_id, at, kind, run, data)
-SELECT %(task)s, e.seq, %(tenant)s, e.at, e.kind, %(run)s, e.data::jsonb
-  FROM unnest(%(seq)s::bigint[], %(at)s::timestamptz[], %(kind)s::text[], %(data)s::text[])
-    AS e(seq, at, kind, data)
-"""
-
-ADD_CHUNK = """
-INSERT INTO log_chunk (task_id, seq, run, at, stream, first_line, lines, offsets)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-
-STORED = """
-SELECT run.log_lines, task.last_seq
+STORED = Statement("""
+SELECT json_build_array(run.log_lines, task.last_seq)
   FROM task JOIN run ON run.task_id = task.id AND run.epoch = task.epoch
- WHERE task.id = %s AND task.epoch = %s AND task.status = 'running'
-"""
+ WHERE task.id = %(task)s AND task.epoch = %(epoch)s AND task.status = 'running'
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,93 +101,57 @@ def append(task_id: uuid.UUID, epoch: int, said: Sequence[Said], *, again: bool 
             return last_seq
     progress = next((item for item in reversed(said) if isinstance(item, Progress)), None)
     checkpoint = next((item for item in reversed(said) if isinstance(item, Checkpoint)), None)
-    chunks = [item for item in said if isinstance(item, Lines)]
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            TAKE_NUMBERS,
-            {
-                "count": len(said),
-                "percent": progress.percent if progress else None,
-                "step": progress.step if progress else None,
-                "checkpoint": storable_json(checkpoint.data) if checkpoint else None,
-                "lines": sum(len(chunk.lines) for chunk in chunks),
-                "bytes": sum(
-                    len(line.encode("utf-8", "replace")) + 1 for chunk in chunks for line in chunk.lines
-                ),
-                "task": task_id,
-                "epoch": epoch,
-            },
-        )
-        row = cursor.fetchone()
-        if row is None:
-            raise Fenced
-        last, tenant_id, run = row
-        numbered = list(enumerate(said, start=last - len(said) + 1))
-        _add_events(cursor, task_id, tenant_id, run, numbered)
-        for seq, item in numbered:
-            if isinstance(item, Lines):
-                cursor.execute(
-                    ADD_CHUNK,
-                    [
-                        task_id,
-                        seq,
-                        run,
-                        item.at,
-                        item.stream,
-                        item.first_line,
-                        [storable_text(line) for line in item.lines],
-                        list(item.offsets),
-                    ],
-                )
+    lines = [line for item in said if isinstance(item, Lines) for line in item.lines]
+    values = {
+        "task": task_id,
+        "epoch": epoch,
+        "count": len(said),
+        "percent": progress.percent if progress else None,
+        "step": storable_text(progress.step) if progress else None,
+        "checkpoint": storable_json(checkpoint.data) if checkpoint else None,
+        "lines": len(lines),
+        "bytes": sum(len(line.encode("utf-8", "replace")) + 1 for line in lines),
+        "said": json.dumps(
+            [_row(place, item) for place, item in enumerate(said, start=1)], ensure_ascii=False
+        ),
+    }
+    (answer,) = ask(APPEND.of(values))
+    if answer is None:
+        raise Fenced
+    last, tenant_id = answer
     announce(task_id, tenant_id, last)
     return int(last)
 
 
+def _row(place: int, item: Said) -> dict[str, Any]:
+    """Return one thing that was said as :data:`APPEND` reads it."""
+    row: dict[str, Any] = {"place": place, "at": item.at.isoformat()}
+    if isinstance(item, Progress):
+        data = {"percent": item.percent, "step": storable_text(item.step)}
+        return {**row, "kind": "progress", "data": data}
+    if isinstance(item, Checkpoint):
+        return {**row, "kind": "note", "data": {"checkpoint": True}}
+    return {
+        **row,
+        "stream": item.stream,
+        "first_line": item.first_line,
+        "lines": [storable_text(line) for line in item.lines],
+        "offsets": item.offsets,
+    }
+
+
 def _not_stored(task_id: uuid.UUID, epoch: int, said: Sequence[Said]) -> tuple[Sequence[Said], int]:
     """Return what of ``said`` is not stored, and the task's newest number; only this run writes it."""
-    with connection.cursor() as cursor:
-        cursor.execute(STORED, [task_id, epoch])
-        row = cursor.fetchone()
-    if row is None:
+    (answer,) = ask(STORED.of({"task": task_id, "epoch": epoch}))
+    if answer is None:
         raise Fenced
-    lines, last_seq = row
+    lines, last_seq = answer
     fresh = [
         item
         for item in said
         if not isinstance(item, Lines) or item.first_line + len(item.lines) - 1 > lines
     ]
     return fresh, int(last_seq)
-
-
-def _add_events(
-    cursor: Any,
-    task_id: uuid.UUID,
-    tenant_id: int,
-    run: int,
-    numbered: list[tuple[int, Said]],
-) -> None:
-    events = []
-    for seq, item in numbered:
-        if isinstance(item, Progress):
-            data: dict[str, Any] = {"percent": item.percent, "step": storable_text(item.step)}
-            events.append((seq, item.at, "progress", json.dumps(data)))
-        elif isinstance(item, Checkpoint):
-            events.append((seq, item.at, "note", json.dumps({"checkpoint": True})))
-    if not events:
-        return
-    seqs, ats, kinds, datas = zip(*events, strict=True)
-    cursor.execute(
-        ADD_EVENTS,
-        {
-            "task": task_id,
-            "tenant": tenant_id,
-            "run": run,
-            "seq": list(seqs),
-            "at": list(ats),
-            "kind": list(kinds),
-            "data": list(datas),
-        },
-    )
 
 
 def storable_text(text: str) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
 from uuid_utils.compat import uuid7
 
+from rest.statements import Statement, ask
 from tasks.announce import announce
 
 # One statement, so that a claim costs one round trip and one commit. It locks the task first, as
 # every state change does; a duplicate, stale or forged message, or a task that was cancelled in
 # the meantime, finds no row and writes nothing.
-CLAIM = """
+CLAIM = Statement("""
 WITH locked AS (
   SELECT id, type, type_version FROM task
    WHERE id = %(task)s AND status = 'queued' FOR UPDATE
@@ -54,42 +53,51 @@ WITH locked AS (
                             'attempt', attempt)
     FROM started
 )
-SELECT s.id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.params, s.idempotent,
-       s.time_limit, s.limits, s.inputs, s.secrets, s.checkpoint, s.request_id,
+SELECT row_to_json(answer) FROM (
+SELECT s.id AS task_id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last_seq, s.params,
+       s.idempotent, s.time_limit, s.limits, s.inputs, s.secrets, s.checkpoint, s.request_id,
        clock_timestamp() AS started_at,
        -- The type's row is the newest worker's: an older one has its handler where it said itself, and
        -- a task of before was checked against a schema that is not there any more.
        tenant.slug AS tenant, coalesce(w.handlers ->> s.type, ty.handler) AS handler, ty.steering,
-       CASE WHEN s.type_version < ty.version THEN '{}' ELSE ty.params_schema END AS params_schema,
+       -- Nor is there need to check again what was checked against this very schema. The margin is for a
+       -- submission that was under way when the type changed.
+       CASE WHEN s.type_version = ty.version AND s.created_at < ty.updated_at + interval '10 s'
+            THEN ty.params_schema END AS params_schema,
        ty.network AS type_network, ty.on_shutdown, tenant.network_permitted AS tenant_network
   FROM started s
   JOIN tenants_tenant tenant ON tenant.id = s.tenant_id
   JOIN task_type ty ON ty.name = s.type
   LEFT JOIN worker w ON w.id = %(worker)s
-"""
+) answer
+""")
 
 # A message that was good, and still could not be claimed, was given to a worker that cannot run its
 # task: the dispatcher is to publish it again at once, for another one.
-HAND_BACK = """
+HAND_BACK = Statement("""
 UPDATE inflight SET lease_until = clock_timestamp()
  WHERE task_id = %(task)s AND epoch = %(epoch)s AND token = %(token)s
    AND coalesce(pool, queue) = %(queue)s AND state = 'dispatched'
-"""
+""")
 
-RENEW = """
+RENEW = Statement("""
 UPDATE inflight SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
-RETURNING coalesce(ask, '')
-"""
+RETURNING to_json(coalesce(ask, ''))
+""")
 
-
-# Django has a raw cursor give jsonb as text.
-JSON_COLUMNS = ("params", "limits", "inputs", "secrets", "checkpoint", "params_schema")
+ASKED = Statement("""
+SELECT to_json(coalesce(ask, '')) FROM inflight
+ WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
+""")
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a worker needs to know of the run it has just been given."""
+    """What a worker needs to know of the run it has just been given.
+
+    ``params_schema`` is None where the params need not be checked again.
+    """
 
     task_id: uuid.UUID
     tenant_id: int
@@ -109,7 +117,7 @@ class Claimed:
     request_id: str
     handler: str
     steering: bool
-    params_schema: dict[str, Any]
+    params_schema: dict[str, Any] | None
     type_network: bool
     on_shutdown: str
     tenant_network: bool
@@ -146,39 +154,24 @@ def claim(
         "run": run_id,
         "lease": settings.SWITCHYARD.lease,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(CLAIM, values)
-        found = cursor.fetchone()
-        names = [column.name for column in cursor.description or ()]
-        if found is None:
-            cursor.execute(HAND_BACK, values)
-            return None
-    row = dict(zip(names, found, strict=True))
-    for name in JSON_COLUMNS:
-        row[name] = None if row[name] is None else json.loads(row[name])
-    announce(row["id"], row["tenant_id"], row["last_seq"])
-    return Claimed(
-        task_id=row["id"],
-        run_id=run_id,
-        **{name: row[name] for name in Claimed.__slots__ if name in row},
-    )
+    (row,) = ask(CLAIM.of(values))
+    if row is None:
+        ask(HAND_BACK.of(values))
+        return None
+    announce(task_id, row["tenant_id"], row.pop("last_seq"))
+    row["task_id"] = task_id
+    row["started_at"] = datetime.fromisoformat(row["started_at"])
+    return Claimed(run_id=run_id, **row)
 
 
 def renew(task_id: uuid.UUID, epoch: int) -> str | None:
     """Extend the lease; return what is asked of the run ("" for nothing), or None if it is lost."""
-    with connection.cursor() as cursor:
-        cursor.execute(RENEW, {"task": task_id, "epoch": epoch, "lease": settings.SWITCHYARD.lease})
-        row = cursor.fetchone()
-    return None if row is None else str(row[0])
+    values = {"task": task_id, "epoch": epoch, "lease": settings.SWITCHYARD.lease}
+    answer: str | None = ask(RENEW.of(values))[0]
+    return answer
 
 
 def asked(task_id: uuid.UUID, epoch: int) -> str | None:
     """Return what is asked of the run, as :func:`renew` does, without extending the lease."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT coalesce(ask, '') FROM inflight"
-            " WHERE task_id = %s AND epoch = %s AND state = 'running'",
-            [task_id, epoch],
-        )
-        row = cursor.fetchone()
-    return None if row is None else str(row[0])
+    answer: str | None = ask(ASKED.of({"task": task_id, "epoch": epoch}))[0]
+    return answer

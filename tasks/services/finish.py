@@ -6,8 +6,7 @@ import json
 import uuid
 from typing import Any
 
-from django.db import connection
-
+from rest.statements import COMMIT, Statement, ask, outermost
 from rest.ties import again_on_ties
 from tasks.announce import announce_on_commit
 from tasks.errors import Fenced
@@ -18,12 +17,13 @@ from tasks.services.graph import release_children
 from tasks.services.ready import join_line, one_change
 from tasks.services.refuse import late_write_refused
 from tasks.states import TERMINAL, RunStatus, Status
-from tasks.wakeup import wake_on_commit
+from tasks.wakeup import wake_on_commit, wake_up
 
-# Two statements, by hand, because every run pays for them: the ORM's eight cost 9 ms of its
-# supervisor's time. They are two because the second must see what others committed before the lock
-# was granted: a child that was added a moment ago would wait for ever otherwise.
-LOCK = """
+# Three statements in two questions, because every run pays for them: the ORM's eight cost 9 ms of its
+# supervisor's time. What is asked after the lock must see what others committed before it was granted:
+# a child that was added a moment ago would wait for ever otherwise.
+LOCK = Statement("""
+SELECT row_to_json(answer) FROM (
 SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
        t.cancel_requested_at IS NOT NULL AS cancel_requested, t.cancel_why, t.idempotent,
        t.max_retries, t.retry,
@@ -32,10 +32,12 @@ SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
   FROM task t LEFT JOIN task_type ty ON ty.name = t.type
  WHERE t.id = %(task)s AND t.epoch = %(epoch)s
    FOR UPDATE OF t
-"""
+) answer
+""")
+CHILDREN = Statement("SELECT to_json(EXISTS (SELECT 1 FROM dependency WHERE parent_id = %(task)s))")
 
 # The row of `inflight` is the fence: without it nothing below happens.
-END = """
+END = Statement("""
 WITH freed AS (
   DELETE FROM inflight WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
   RETURNING task_id
@@ -76,8 +78,8 @@ WITH freed AS (
 ), forgotten AS (
   DELETE FROM later USING moved WHERE later.task_id = moved.id AND %(terminal)s
 )
-SELECT last_seq, EXISTS (SELECT 1 FROM dependency WHERE parent_id = %(task)s) FROM moved
-"""
+SELECT to_json(last_seq) FROM moved
+""")
 
 COUNTERS = ("failures", "losses", "crashes", "restarts", "preemptions")
 MEASURED = (
@@ -115,45 +117,39 @@ def _is_repetition(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
 
 
 def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
-    row = _lock(task_id, epoch)
-    if row["status"] != Status.RUNNING:
+    key = {"task": task_id, "epoch": epoch}
+    row, has_children = ask(LOCK.of(key), CHILDREN.of(key))
+    if row is None or row["status"] != Status.RUNNING:
         raise Fenced
     decision = decide(outcome, _facts(row))
-    seq, has_children = _end(task_id, epoch, row, outcome, decision)
+    follows = decision.status is Status.QUEUED or (decision.status in TERMINAL and has_children)
+    end = END.of(_values(task_id, epoch, outcome, decision))
+    if follows or not outermost():
+        (seq,) = ask(end)
+        wake_on_commit(row["queue"], row["tenant_id"])
+    else:
+        seq, *_ = ask(end, COMMIT, wake_up(row["queue"], row["tenant_id"]))
+    if seq is None:
+        raise Fenced
     announce_on_commit(task_id, row["tenant_id"], seq)
-    wake_on_commit(row["queue"], row["tenant_id"])
     if decision.status is Status.QUEUED:
         join_line(Task.objects.get(pk=task_id))
-    elif decision.status in TERMINAL and has_children:
+    elif follows:
         release_children(Task.objects.get(pk=task_id))
     return decision.status
 
 
-def _lock(task_id: uuid.UUID, epoch: int) -> dict[str, Any]:
-    """Lock the task as long as ``epoch`` is its newest attempt, and return what decides its fate."""
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, {"task": task_id, "epoch": epoch})
-        found = cursor.fetchone()
-        if found is None:
-            raise Fenced
-        return dict(zip((column.name for column in cursor.description), found, strict=True))
-
-
 def _facts(row: dict[str, Any]) -> TaskFacts:
-    facts = {name: row[name] for name in TaskFacts.__slots__}
-    facts["retry"] = json.loads(row["retry"])  # a raw cursor gives jsonb as text
-    return TaskFacts(**facts)
+    return TaskFacts(**{name: row[name] for name in TaskFacts.__slots__})
 
 
-def _end(
-    task_id: uuid.UUID, epoch: int, row: dict[str, Any], outcome: Outcome, decision: Decision
-) -> tuple[int, bool]:
-    """Write the end; return its event's number, and whether other tasks depend on this one."""
+def _values(task_id: uuid.UUID, epoch: int, outcome: Outcome, decision: Decision) -> dict[str, object]:
+    """Return what :data:`END` writes."""
     error = _stored_error(outcome.error)
     reason = str(decision.reason) if decision.reason else None
-    facts = {
+    facts: dict[str, object] = {
         "status": decision.status.value,
-        "from": row["status"],
+        "from": Status.RUNNING.value,
         "reason": reason,
         "run": outcome.status.value,
         "error": error,
@@ -161,7 +157,7 @@ def _end(
     }
     if decision.status is Status.DROPPED:
         facts["started"] = True
-    values = {
+    return {
         "task": task_id,
         "epoch": epoch,
         "status": decision.status.value,
@@ -177,12 +173,6 @@ def _end(
         **{name: int(name in decision.counts) for name in COUNTERS},
         **{name: getattr(outcome, name) for name in MEASURED},
     }
-    with connection.cursor() as cursor:
-        cursor.execute(END, values)
-        found = cursor.fetchone()
-    if found is None:
-        raise Fenced
-    return int(found[0]), bool(found[1])
 
 
 def _stored_error(error: dict[str, Any] | None) -> dict[str, Any] | None:

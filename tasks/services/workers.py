@@ -134,20 +134,15 @@ def task_types_publish(types: Mapping[str, Mapping[str, Any]]) -> None:
     """Store what a worker can run; ``types`` maps a name to the values of :data:`TYPE_COLUMNS`.
 
     A type that is known in a newer version stays as it is: a worker of the release before, started
-    beside newer ones, must not take back what tasks are submitted against.
+    beside newer ones, must not take back what tasks are submitted against. So does one that has not
+    changed: what was submitted since is not checked again when it is claimed.
     """
     with transaction.atomic():
         for name in sorted(types):
-            described = types[name]
-            newer = TaskType.objects.select_for_update().filter(
-                name=name, version__gt=described["version"]
-            )
-            if newer.exists():
-                continue
-            TaskType.objects.update_or_create(
-                name=name,
-                defaults={
-                    **{column: described[column] for column in TYPE_COLUMNS},
-                    "updated_at": Now(),
-                },
-            )
+            described = {column: types[name][column] for column in TYPE_COLUMNS}
+            known = TaskType.objects.select_for_update().filter(name=name).first()
+            if known is not None:
+                stored = {column: getattr(known, column) for column in TYPE_COLUMNS}
+                if known.version > described["version"] or stored == described:
+                    continue
+            TaskType.objects.update_or_create(name=name, defaults={**described, "updated_at": Now()})

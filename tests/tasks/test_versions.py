@@ -111,7 +111,23 @@ def test_a_newer_schema_does_not_refuse_what_was_accepted_before_it(tenant: Tena
     after = submitted(tenant, params={"seconds": 1})
     register(NEW, 2)
     taken = [take(task, NEW, dispatched(task)) for task in (before, after)]
-    assert [run.params_schema for run in taken if run] == [{}, stricter]
+    assert [run.params_schema for run in taken if run] == [None, stricter]
+
+
+def test_params_are_checked_again_only_where_the_schema_may_be_another(tenant: Tenant) -> None:
+    """A type that changes without a new version, and one that a starting worker describes anew."""
+    publish(2)
+    TaskType.objects.update(updated_at=Now() - timedelta(hours=1))
+    unchanged, changed = submitted(tenant), submitted(tenant)
+    register(NEW, 2)
+    publish(2)
+    first = take(unchanged, NEW, dispatched(unchanged))
+    stricter = {"type": "object", "required": ["seconds"]}
+    publish(2, params_schema=stricter)
+    second = take(changed, NEW, dispatched(changed))
+    assert first is not None
+    assert second is not None
+    assert (first.params_schema, second.params_schema) == (None, stricter)
 
 
 def test_what_the_dispatcher_may_send_is_the_same_rule(tenant: Tenant) -> None:

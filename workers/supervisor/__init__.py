@@ -16,20 +16,23 @@ workspace wiped. Each has a fault point.
 
 from __future__ import annotations
 
+import select
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from celery import signals
 from django.conf import settings
+from django.db import DatabaseError, connection, connections
 
 from tasks import announce, fault_points
 from workers.registry import handler_modules
 from workers.sandbox import Level
 from workers.sandbox.handler_server import keep_servers_running, start_servers
 from workers.supervisor.guard import guard
-from workers.supervisor.place import Place, isolation_level, workspace_root
+from workers.supervisor.place import Place, handler_users, isolation_level, workspace_root
 
 __all__ = ["supervise"]
 
@@ -38,14 +41,37 @@ log = structlog.get_logger(__name__)
 
 @signals.worker_init.connect(weak=False, dispatch_uid=__name__)
 def warm_up(**_signal: Any) -> None:
-    """Do once in the worker's main process what each child would do again for its run."""
+    """Do once in the worker's main process what each child would do again for its run.
+
+    A child copies every page that it touches, of what is here already as well: so it is little that is
+    to be touched at all.
+    """
     announce.warm_up()
     workspace_root()
+    handler_users()
+    connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
     if isolation_level() is not Level.FULL:
         start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))
         signals.worker_before_create_process.connect(
             lambda **_signal: keep_servers_running(), weak=False, dispatch_uid=f"{__name__}.servers"
         )
+
+
+@signals.worker_process_init.connect(weak=False, dispatch_uid=__name__)
+def be_ready(**_signal: Any) -> None:
+    """Connect to the database while there is nothing to do; without one the claim tries again."""
+    with suppress(DatabaseError):
+        connection.ensure_connection()
+
+
+def forget_ended_session() -> None:
+    """Drop a session that ended while it waited for work: who asked nothing is told nothing else."""
+    session = connection.connection
+    if session is not None:
+        poller = select.poll()
+        poller.register(session.fileno(), select.POLLIN)
+        if poller.poll(0):
+            connection.close()
 
 
 def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:
@@ -59,6 +85,7 @@ def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = Non
 
     place = place or Place.here()
     fault_points.reach("before_claim")
+    forget_ended_session()
     claimed_at = time.monotonic()
     claimed = claim(
         uuid.UUID(task_id),

@@ -104,7 +104,8 @@ class _Run:
         """
         become_subreaper()
         try:
-            check_params(self.claimed.params_schema, self.claimed.params)
+            if self.claimed.params_schema is not None:
+                check_params(self.claimed.params_schema, self.claimed.params)
             fault_points.reach("before_workspace")
             self.identity = handler_identity()
             name = f"{self.claimed.task_id}-{self.claimed.epoch}"

@@ -70,10 +70,17 @@ def workspace_root() -> Path:
     return root
 
 
-def handler_identity() -> HandlerIdentity | None:
-    """Return a user of its own for this run's handler, where the worker may give it one."""
+@cache
+def handler_users() -> Path | None:
+    """Return the folder with this machine's locks of handler users; None where there are none."""
     if not may_become_others():
         return None
     locks: Path = settings.SWITCHYARD.state / "handler-users"
     locks.mkdir(parents=True, exist_ok=True)
-    return acquire_identity(locks)
+    return locks
+
+
+def handler_identity() -> HandlerIdentity | None:
+    """Return a user of its own for this run's handler, where the worker may give it one."""
+    locks = handler_users()
+    return None if locks is None else acquire_identity(locks)

@@ -1,7 +1,8 @@
 """The database backend: Django's own, over :class:`rest.patience.PatientConnection`.
 
-One key of ``DATABASES`` is ours: ``SILENCE`` is the seconds for which a statement outside a request
-waits for an answer (None: for ever).
+Two keys of ``DATABASES`` are ours: ``SILENCE`` is the seconds for which a statement outside a request
+waits for an answer (None: for ever), and ``FORKED`` tells that each process lives for one run, forked
+from one that has prepared what it can.
 
 A pooled connection is looked at before it is handed out. Where one turns out to be dead, the server
 has probably restarted and all are: the pool is emptied at once, because its own check throws them
@@ -17,12 +18,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
 import psycopg
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from psycopg.conninfo import make_conninfo
 
 from rest.patience import DatabaseSilent, Patience, PatientConnection, current, patient
 
@@ -50,12 +53,32 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # As Django's own does where no isolation level is set.
         self.isolation_level = IsolationLevel.READ_COMMITTED
         if self.pool is None:
-            connection = PatientConnection.connect(**conn_params)
+            if self.settings_dict.get("FORKED"):
+                connection = PatientConnection.directly(self._conninfo, conn_params["context"])
+                connection.cursor_factory = conn_params["cursor_factory"]
+            else:
+                connection = PatientConnection.connect(**conn_params)
             connection.silence = self.settings_dict.get("SILENCE")
             return connection
         self.pool.open()
         with nullcontext(patience) if patience else patient(self.pool.timeout) as bound:
             return self._pooled(bound)
+
+    def prepare(self) -> None:
+        """Do all that can be done for a connection without making one, for forks to inherit it."""
+        _ = self._conninfo
+
+    @cached_property
+    def _conninfo(self) -> bytes:
+        """The parameters of the connection as libpq reads them."""
+        psycopgs = ("context", "cursor_factory", "prepare_threshold")
+        params = {k: v for k, v in self.get_connection_params().items() if k not in psycopgs}
+        return make_conninfo("", **params).encode()
+
+    def check_database_version_supported(self) -> None:
+        """Look at the server's version, where a process lives long enough to care."""
+        if not self.settings_dict.get("FORKED"):
+            super().check_database_version_supported()
 
     def _pooled(self, patience: Patience) -> PatientConnection:
         """Return a living connection of the pool."""

@@ -1,0 +1,114 @@
+"""Statements that every run pays for: values written in, sent together, answered in JSON.
+
+A supervisor is a fresh fork that lives for one run. What Django and psycopg do around a statement
+(cursors, adapters, one question for BEGIN and one for COMMIT) costs it more than the statement does,
+because every page of code and data that it touches is copied first. So here the values become
+literals, escaped by libpq, what belongs together is one question in PostgreSQL's simple query protocol,
+and each statement answers with at most one row of one JSON value.
+
+It happens on this thread's Django connection, in the transaction that Django has open if there is one,
+with Django's exceptions and our patience (:mod:`rest.patience`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from psycopg import generators, pq
+from psycopg.errors import error_from_result
+
+from rest.patience import PatientConnection
+
+BEGIN, COMMIT = b"BEGIN", b"COMMIT"
+PLACE = re.compile(r"%\((\w+)\)s")
+
+
+class Statement:
+    """A statement with named places, ``%(name)s``; nothing else in it is looked at."""
+
+    def __init__(self, query: str) -> None:
+        first, *rest = PLACE.split(query.strip())
+        self._first = first.encode()
+        self._rest = [(name, text.encode()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
+
+    def of(self, values: Mapping[str, object]) -> bytes:
+        """Return it with these values in its places, for :func:`ask`; others are left out.
+
+        Raises:
+            KeyError: a place has no value.
+            ValueError: a text has a NUL, which PostgreSQL cannot store.
+        """
+        escape = pq.Escaping(_session().pgconn).escape_literal
+        parts = [self._first]
+        for name, text in self._rest:
+            parts += (_literal(values[name], escape), text)
+        return b"".join(parts)
+
+
+def ask(*statements: bytes) -> list[Any]:
+    """Send statements in one question and return the JSON value of each; None where there is no row.
+
+    Outside of a transaction they are one of their own, up to a COMMIT among them.
+
+    Raises:
+        django.db.Error: as for any statement; those behind the one that failed are not done.
+    """
+    session = _session()
+    begun = session.autocommit or session.pgconn.transaction_status != pq.TransactionStatus.IDLE
+    question = statements if begun else (BEGIN, *statements)
+    with connection.wrap_database_errors:
+        session.pgconn.send_query(b";\n".join(question))
+        results = session.wait(generators.execute(session.pgconn))
+        answers = [_answer(result) for result in results]
+    return answers if begun else answers[1:]
+
+
+def outermost() -> bool:
+    """Return whether the transaction that is open is ended by the block that began last.
+
+    Whoever knows that nothing else will happen in it may send its COMMIT along; Django finds it done.
+    """
+    return connection.in_atomic_block and not connection.savepoint_ids
+
+
+def _session() -> PatientConnection:
+    connection.validate_no_broken_transaction()
+    connection.ensure_connection()
+    session = connection.connection
+    assert isinstance(session, PatientConnection)  # noqa: S101 - config.postgresql makes no other
+    return session
+
+
+def _answer(result: Any) -> Any:
+    if result.status == pq.ExecStatus.TUPLES_OK:
+        value = result.get_value(0, 0) if result.ntuples else None
+        return json.loads(value) if value else None  # a function without a result gives an empty text
+    if result.status == pq.ExecStatus.COMMAND_OK:
+        return None
+    raise error_from_result(result)
+
+
+def _literal(value: object, escape: Callable[[bytes], bytes]) -> bytes:
+    """Return a value as SQL writes it."""
+    if value is None:
+        return b"NULL"
+    if isinstance(value, bool):
+        return b"TRUE" if value else b"FALSE"
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return f" {value!r} ".encode()  # with room before a minus sign
+    written = str(value).encode()
+    if b"\0" in written:
+        raise ValueError("A text has a NUL.")
+    quoted = escape(written)
+    if isinstance(value, uuid.UUID):
+        return quoted + b"::uuid"
+    if isinstance(value, datetime):
+        return quoted + b"::timestamptz"
+    return quoted
