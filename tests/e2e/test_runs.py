@@ -6,9 +6,10 @@ import os
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.e2e.platforms import ROOT, Platform
+from tests.e2e.platforms import POOLS, ROOT, SHORT_TIMES, Platform
 from tests.e2e.work import Work
 
 
@@ -28,6 +29,25 @@ def test_a_task_is_stored_run_and_ended(work: Work) -> None:
     assert (run["attempt"], run["status"], run["result"]) == (1, "completed", {"answer": 42})
     assert run["resources"]["wall_seconds"] >= 0.2
     work.check_history(task)
+
+
+def test_sessions_that_ended_while_they_waited_for_work_cost_no_task_anything(
+    work: Work, platform: Platform
+) -> None:
+    """Idle children are connected already; a restart of PostgreSQL ends what they hold."""
+    work.end_of(work.submit(params={}))
+    with psycopg.connect(str(platform.credentials["database_url"]), autocommit=True) as server:
+        ended = server.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name = 'switchyard' AND state = 'idle'"
+        ).fetchone()
+        assert ended is not None
+        assert ended[0] > 0
+    began = time.monotonic()
+    tasks = [work.submit(queue=queue, params={}) for queue in POOLS]
+    done = [work.end_of(task) for task in tasks]
+    assert [(task["status"], len(task["runs"])) for task in done] == [("completed", 1)] * len(POOLS)
+    assert time.monotonic() - began < int(SHORT_TIMES["SWITCHYARD_DISPATCH_TIMEOUT"])
 
 
 @pytest.mark.parametrize("queue", ["critical", "normal", "batch"])
