@@ -13,8 +13,11 @@ so one that comes early is not lost.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
+from _io import BufferedRandom, BufferedWriter, TextIOWrapper  # type: ignore[import-not-found]
 from _json import encode_basestring_ascii, make_encoder, make_scanner  # type: ignore[import-not-found]
 from _signal import (  # type: ignore[import-not-found]
     SIG_DFL,
@@ -35,10 +38,11 @@ from switchyard.handler import Command, declared
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, NoReturn
 
 CONTROL, MESSAGES = 3, 4
 LINE_CAP = 1024 * 1024
+WRITERS = (BufferedRandom, BufferedWriter, TextIOWrapper)
 LIMIT_ERRNOS = {27: "file_size_limit", 28: "disk_full", 122: "disk_full"}
 """EFBIG, ENOSPC, EDQUOT: no fault of the handler's code."""
 
@@ -124,6 +128,25 @@ def main() -> int:
     code = _report(pipes, ending)
     run.run_cleanups()
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process as Python does, but for taking apart every module and object in it.
+
+    Threads are waited for, exit functions run, and open files are written out. The rest would touch
+    most pages of the heap; in a handler that a server forked it copies 1,000 of them (4 ms).
+    """
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # What a server had before it forked this process is not among the objects that gc shows.
+    for each in (sys.stdout, sys.stderr, *gc.get_objects()):
+        if issubclass(type(each), WRITERS):
+            try:
+                each.flush()
+            except (OSError, ValueError):  # nobody reads it any more, or it is closed
+                continue
+    os._exit(code)
 
 
 def _call(job: Mapping[str, Any], run: RunContext) -> dict[str, Any] | None:

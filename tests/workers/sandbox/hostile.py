@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -34,6 +36,26 @@ def polite(run: RunContext, _params: dict[str, Any]) -> None:
     run.on_cleanup(lambda: print("last registered", flush=True))
     print("ready", flush=True)
     run.sleep(60)
+
+
+OPEN: list[Any] = []
+
+
+@handler("hostile.untidy", params=ANY)
+def untidy(run: RunContext, _params: dict[str, Any]) -> dict[str, Any]:
+    """Leave to the end of the process what should have been done before."""
+
+    def be_late() -> None:
+        time.sleep(0.2)
+        print("the thread has ended")
+
+    for name, mode in (("text", "w"), ("bytes", "wb"), ("both", "w+b")):
+        file = open(run.workspace / name, mode)  # noqa: SIM115 - that is what this is about
+        file.write("kept" if mode == "w" else b"kept")
+        OPEN.append(file)
+    atexit.register(lambda: print("at exit", end=""))
+    threading.Thread(target=be_late).start()
+    return {"files": [str(run.workspace / name) for name in ("text", "bytes", "both")]}
 
 
 @handler("hostile.deaf", params=ANY)

@@ -133,6 +133,13 @@ def test_a_handler_may_exit_by_itself_and_is_cleaned_up(level: Level, run: Run) 
     assert (finished.exit.code, finished.stdout) == (7, "cleaned\n")
 
 
+def test_what_a_handler_left_to_the_end_of_its_process_is_done(level: Level, run: Run) -> None:
+    done = run(level, "untidy")
+    assert done.exit.code == 0
+    assert done.stdout == "the thread has ended\nat exit"
+    assert [Path(name).read_bytes() for name in done.messages[-1]["data"]["files"]] == [b"kept"] * 3
+
+
 def test_a_command_replaces_the_handler_and_gets_its_input(level: Level, run: Run) -> None:
     script = (
         "cat; echo $A; pwd; for n in 3 4 5 6 7 8 9; do test -e /dev/fd/$n && echo open $n; done; exit 4"

@@ -197,9 +197,10 @@ def _go(plan: dict[str, Any]) -> NoReturn:
         except OSError as error:
             os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
             os._exit(127)
+    from switchyard.runtime import leave
     from switchyard.runtime import main as run
 
-    sys.exit(run())
+    leave(run())
 
 
 def _write(path: str, text: str) -> None:
