@@ -28,6 +28,15 @@ SCRAM_ITERATIONS = 16
 INITDB_SECONDS = 120.0
 
 
+SMALLEST_BUFFERS, LARGEST_BUFFERS = 128, 1024
+
+
+def _shared_buffers() -> int:
+    """Return how many MiB PostgreSQL keeps its pages in: a sixteenth of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    return min(LARGEST_BUFFERS, max(SMALLEST_BUFFERS, memory // 16))
+
+
 class EmbeddedServerError(Exception):
     """An embedded server cannot be made or started; the message says why."""
 
@@ -88,7 +97,9 @@ class Postgres:
             "port": str(self.port),
             "unix_socket_directories": str(self.home.sockets),
             "max_connections": str(MAX_CONNECTIONS),
-            "shared_buffers": "128MB",
+            "shared_buffers": f"{_shared_buffers()}MB",
+            # Each page that is changed after a checkpoint is written to the log whole.
+            "checkpoint_timeout": "15min",
             "max_wal_size": "1GB",
             "jit": "off",
             "timezone": "UTC",
