@@ -54,7 +54,7 @@ SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id, he
 
 # What proves that a message comes from the dispatcher: nobody who has seen the tokens of others can
 # tell it without the secret, which is drawn for one statement and kept nowhere.
-PROOF = "rtrim(translate(encode(sha256(%(secret)b || uuid_send({task})), 'base64'), '+/', '-_'), '=')"
+PROOF = "left(encode(sha256(%(secret)b || uuid_send({task})), 'hex'), 43)"
 
 # One statement, so that a batch costs one round trip and one commit. Only the leader of this epoch can
 # delete, and a row can be deleted once: two leaders, or one that was paused, cannot dispatch a task
