@@ -4,7 +4,8 @@
 get done, each with tasks of its own three lengths but of one type: their worker-seconds inside one
 window, from the run rows, must be as their weights. Then a small tenant, which may run two tasks at
 once and comes with ten at a time, first alone and then beside a neighbour without limits who has
-100,000 tasks in line; what it submits to ``critical`` must start within a second meanwhile.
+100,000 tasks of four lengths in line; what it submits to ``critical`` must start within a second
+meanwhile.
 
 Its work is within its share of the slots (two of eight), as a small tenant's is. A tenant that asks for
 all slots gets its share of them when another one comes, and one slot must become free before the first
@@ -37,6 +38,8 @@ SETTLE_SECONDS = 5.0
 SERIES, SERIES_LENGTH = 3, 10
 SMALL_LIMIT = 2
 SMALL_SECONDS = 0.8
+# Of several lengths, or all slots would become free in step, and nobody between two steps.
+NEIGHBOURS_SECONDS = (0.5, 0.7, 0.9, 1.1)
 CRITICAL = 10
 PATIENCE = 180.0
 
@@ -127,11 +130,15 @@ def neighbour(platform: Platform, database: psycopg.Connection[Any], count: int)
     """Put a backlog in line for a tenant without limits, and wait until it has taken all slots."""
     token = platform.new_tenant("neighbour")
     platform.pause(QUEUE)
-    request = platform.submission(
-        "test.dummy", {"seconds": SMALL_SECONDS}, tenant="neighbour", token=token
-    )
-    (task,) = submit(platform, request, 1)
-    multiply(database, task, count - 1)
+    tasks = []
+    for length in NEIGHBOURS_SECONDS:
+        request = platform.submission("test.dummy", {"seconds": length}, tenant="neighbour", token=token)
+        tasks += submit(platform, request, 1)
+    for _ in range(SLOTS):  # the first of them in turn; the slots stay out of step then
+        for task in tasks:
+            multiply(database, task, 1)
+    for task in tasks:
+        multiply(database, task, count // len(tasks) - SLOTS - 1)
     database.execute("VACUUM ANALYZE ready")
     platform.resume(QUEUE)
     wait_until(
