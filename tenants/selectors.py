@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import F, QuerySet, Sum
 
 from rest.errors import NotFound
+from rest.statements import Statement, ask
 from tenants.actor import Actor
 from tenants.limits import DEFAULT_WEIGHT, QUEUE_LIMITS, QUEUES, WHOLE, WINDOWED, LimitRow
 from tenants.models import ApiToken, Limit, Membership, Tenant
 
 LIMIT_ROWS = """
-SELECT queue, running, queued, min_running, submit_per_second, dispatch_per_second,
-       running_per_key, weight, windows
-  FROM tenants_limit WHERE tenant_id = %s
+(SELECT json_agg(l)
+   FROM (SELECT queue, running, queued, min_running, submit_per_second, dispatch_per_second,
+                running_per_key, weight, windows
+           FROM tenants_limit WHERE tenant_id = %(tenant)s) l)
 """
+"""A value of SQL for :func:`limits_shape`, by the tenant's id."""
+LIMITS = Statement(f"SELECT {LIMIT_ROWS}")
 
 
 def tenants_visible(actor: Actor) -> QuerySet[Tenant]:
@@ -79,15 +81,12 @@ def limits_for(tenant: Tenant) -> dict[str, Any]:
     "queues": {name: {"running", "min_running", "queued"}}}``, and ``windows`` of the batch queue; null
     is no limit.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT jsonb_agg(to_jsonb(l)) FROM ({LIMIT_ROWS}) l", [tenant.pk])  # noqa: S608
-        row = cursor.fetchone()
-    return limits_shape(json.loads(row[0]) if row and row[0] else ())
+    return limits_shape(ask(LIMITS.of({"tenant": tenant.pk}))[0])
 
 
-def limits_shape(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the rows of :data:`LIMIT_ROWS` in the shape of ``PUT /limits``."""
-    rows = {row["queue"]: row for row in found}
+def limits_shape(found: Iterable[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return :data:`LIMIT_ROWS` in the shape of ``PUT /limits``."""
+    rows = {row["queue"]: row for row in found or ()}
     whole = rows.get(WHOLE, {})
     return {
         "running": whole.get("running"),

@@ -41,6 +41,12 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     _raise_counter(tenant_id, queue, lane)
 
 
+def unlimited(queue: str, limits: dict[str, Any]) -> bool:
+    """Return whether no limit of the tenant has to be asked before a task enters a queue's line."""
+    lane = limits.get("queues", {}).get(queue, {}).get("queued")
+    return limits.get("submit_per_second") is None and limits.get("queued") is None and lane is None
+
+
 def room(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
     """Raise what :func:`admit` would raise for the queued limits, without counting anything."""
     lane = limits.get("queues", {}).get(queue, {}).get("queued")

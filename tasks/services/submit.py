@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
+from rest.statements import outermost
 from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
@@ -19,7 +20,7 @@ from tasks.models import Dependency, Task, TaskType
 from tasks.parents import Parent, Prospect, judge
 from tasks.schemas import check_params
 from tasks.selectors.types import intake
-from tasks.services.admission import admit, room
+from tasks.services.admission import admit, room, unlimited
 from tasks.services.cancel import cancel_task
 from tasks.services.classify import Classified, classify
 from tasks.services.graph import settle
@@ -32,7 +33,6 @@ from tasks.states import INITIAL, Reason, Status
 from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
 from tenants.actor import Actor
 from tenants.models import Tenant
-from tenants.selectors import limits_for
 
 MAX_PARENTS = 100
 HORIZON = timedelta(days=366 * 5)
@@ -61,12 +61,21 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
     with one_change():
         # The first to be called: before anybody is told of the task.
         transaction.on_commit(lambda: fault_points.reach("after_commit"))
-        task_type, classified = _check(tenant, actor, submission)
+        task_type, limits, classified = _check(tenant, actor, submission)
         parents = _lock_parents(tenant, submission.depends_on)
         if _take_key(tenant, submission):
             # What it replaces may be one of its parents, and has ended now.
             parents = _lock_parents(tenant, submission.depends_on)
-        task, limits = _store(tenant, actor, submission, task_type, classified, parents, request_id)
+        task, facts = _made(tenant, actor, submission, task_type, classified, parents, request_id)
+        if _is_plain(task, parents) and unlimited(task.queue, limits):
+            # Most submissions are like this, and are two questions to the database.
+            fault_points.reach("before_commit")
+            store(task, facts, type_id=task_type.pk, counted=True, last=outermost())
+            return task
+        store(task, facts, type_id=task_type.pk)
+        if parents:
+            Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
+        remember_due(task)
         enters_line = task.status == Status.QUEUED
         if not enters_line and any(parent.finished_at is not None for parent in parents):
             settle(task)
@@ -77,6 +86,11 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
     return task
 
 
+def _is_plain(task: Task, parents: list[Task]) -> bool:
+    """Whether a task enters its line at once, and nothing else has to be written for it."""
+    return task.status == Status.QUEUED and task.key is None and task.deadline_at is None and not parents
+
+
 def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
     """Check a submission as :func:`submit` would, storing nothing.
 
@@ -84,13 +98,13 @@ def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
         The same errors as :func:`submit`, but for the submit rate, which it does not charge.
     """
     with transaction.atomic():
-        task_type, classified = _check(tenant, actor, submission)
+        task_type, limits, classified = _check(tenant, actor, submission)
         check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
         queue = classified.queue
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
-            room(tenant.pk, queue, limits_for(tenant))
+            room(tenant.pk, queue, limits)
             return Verdict("start", None, queue, task_type)
     reason = {
         Status.ALLOCATED: "inputs",
@@ -100,8 +114,11 @@ def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
     return Verdict("wait", reason, queue, task_type)
 
 
-def _check(tenant: Tenant, actor: Actor, submission: Submission) -> tuple[TaskType, Classified]:
-    task_type, stopped, routes = intake(submission.type)
+def _check(
+    tenant: Tenant, actor: Actor, submission: Submission
+) -> tuple[TaskType, dict[str, Any], Classified]:
+    """Return the task's type, the tenant's limits, and where the task goes."""
+    task_type, stopped, routes, limits = intake(submission.type, tenant.pk)
     if stopped or settings.SWITCHYARD.maintenance:
         raise Maintenance
     if task_type is None or (task_type.test_only and not settings.SWITCHYARD.test_task_types):
@@ -116,7 +133,7 @@ def _check(tenant: Tenant, actor: Actor, submission: Submission) -> tuple[TaskTy
         if not now - LATENESS <= submission.scheduled_for <= now + HORIZON:
             detail = "scheduled_for must lie between a day ago and five years from now."
             raise BadRequest(detail, errors=[FieldError("/scheduled_for", "out_of_range", detail)])
-    return task_type, classified
+    return task_type, limits, classified
 
 
 def _take_key(tenant: Tenant, submission: Submission) -> bool:
@@ -172,7 +189,7 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
     return Status.QUEUED if judgement.prospect is Prospect.FREE else Status.BLOCKED
 
 
-def _store(
+def _made(
     tenant: Tenant,
     actor: Actor,
     submission: Submission,
@@ -181,6 +198,7 @@ def _store(
     parents: list[Task],
     request_id: str,
 ) -> tuple[Task, dict[str, Any]]:
+    """Return the task that is to be stored, and what its first event tells."""
     status = _first_status(submission, parents)
     assert status in INITIAL  # noqa: S101 - the trigger would refuse it
     idempotent = task_type.idempotent if submission.idempotent is None else submission.idempotent
@@ -221,8 +239,4 @@ def _store(
         facts["request_id"] = request_id
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
-    limits = store(task, facts, type_id=task_type.pk)
-    if parents:
-        Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
-    remember_due(task)
-    return task, limits
+    return task, facts
