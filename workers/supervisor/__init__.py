@@ -32,6 +32,7 @@ from workers.registry import handler_modules
 from workers.sandbox import Level
 from workers.sandbox.handler_server import keep_servers_running, start_servers
 from workers.supervisor.guard import guard
+from workers.supervisor.guard import log as guards_log
 from workers.supervisor.place import Place, handler_users, isolation_level, workspace_root
 
 __all__ = ["supervise"]
@@ -49,6 +50,7 @@ def warm_up(**_signal: Any) -> None:
     announce.warm_up()
     workspace_root()
     handler_users()
+    guards_log.bind()
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
     if isolation_level() is not Level.FULL:
         start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))
