@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.chaos.proxy import Way
@@ -105,14 +107,33 @@ def caught_messages(
     return messages, tasks
 
 
-def test_workers_cut_off_from_the_broker_finish_and_start_nothing_new(stage: Stage) -> None:
-    running = stage.submit(params={"seconds": 2}, idempotent=False)
+def test_workers_cut_off_from_the_broker_finish_and_start_nothing_new(
+    stage: Stage, eventually: Eventually
+) -> None:
+    running = stage.submit(params={"seconds": 6}, idempotent=False)
     stage.work.until(running, "running")
-    with trouble(stage.broker, Way.CLOSED, "worker"), trouble(stage.channels, Way.CLOSED, "worker"):
-        waiting = timed_submit(stage)
+    heartbeat = stage.platform.state / "service" / "workers" / "normal-1"
+
+    def beats() -> int:
+        told = json.loads(heartbeat.read_text())
+        assert not told["connected"]
+        return int(told["tick"])
+
+    with (
+        stage.servers.broker() as broker,
+        trouble(stage.broker, Way.CLOSED, "worker"),
+        trouble(stage.channels, Way.CLOSED, "worker"),
+    ):
+        waiting = [timed_submit(stage, queue="batch") for _ in range(2)]
+        # What was on its way to a worker when the connection broke has left the broker.
+        eventually(lambda: broker.rpop("batch") is not None, seconds=20)
+        # A worker that is cut off for long is not taken for one that hangs, and killed with its runs.
+        eventually(beats, seconds=10)
+        first = beats()
+        eventually(lambda: beats() >= first + 3, seconds=10)
         assert stage.work.end_of(running)["status"] == "completed"
-        assert stage.work.task(waiting)["status"] == "queued"
-    assert_completed_once(stage, running, waiting)
+        assert {stage.work.task(task)["status"] for task in waiting} == {"queued"}
+    assert_completed_once(stage, running, *waiting)
 
 
 def test_an_api_cut_off_from_valkey_accepts_and_answers(stage: Stage) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
+import redis
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from tests.chaos.proxy import Way
 from tests.chaos.stage import Stage
+from tests.conftest import Eventually
 from tests.e2e.work import Json
 
 WATCHERS = 100
@@ -60,7 +63,9 @@ def test_a_hundred_sockets_survive_a_killed_web_process_without_gap_or_double(st
     assert [numbers == list(range(1, last + 1)) for numbers in seen] == [True] * WATCHERS
 
 
-def test_without_the_channel_layer_runs_rest_and_sockets_go_on(stage: Stage) -> None:
+def test_without_the_channel_layer_runs_rest_and_sockets_go_on(
+    stage: Stage, eventually: Eventually
+) -> None:
     stage.channels.set(Way.CLOSED)
     task = stage.submit(params={"seconds": 1, "steps": 3, "stdout": "heard"})
     seen = follow(stage, task, seconds=30)
@@ -68,6 +73,25 @@ def test_without_the_channel_layer_runs_rest_and_sockets_go_on(stage: Stage) -> 
     assert (done["status"], len(done["runs"])) == ("completed", 1)
     assert seen == list(range(1, done["last_seq"] + 1))
     assert stage.work.texts(task, stream="stdout") == ["heard"]
+    stage.channels.open()
+    rings: Counter[str] = Counter()
+    with (
+        redis.Redis.from_url(stage.servers.addresses["redis_url_tcp"]) as layer,
+        layer.pubsub(ignore_subscribe_messages=True) as ears,
+    ):
+        ears.psubscribe("*__group__task-*")
+
+        def rung(task: Json, times: int) -> bool:
+            while heard := ears.get_message(timeout=0.1):
+                rings[heard["channel"].decode().rpartition("-")[2]] += 1
+            return rings[task["id"].replace("-", "")] >= times
+
+        # Whoever announces has survived it: the web process for what is submitted and cancelled, the
+        # pool manager for what runs.
+        rests = stage.submit(params={}, scheduled_for="2030-01-01T00:00:00Z")
+        stage.work.post(f"tasks/{rests['id']}/cancel")
+        runs = stage.submit(params={"seconds": 2})
+        eventually(lambda: rung(rests, 2) and rung(runs, 2), seconds=20)
 
 
 @pytest.mark.timeout(400)

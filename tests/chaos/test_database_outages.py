@@ -17,6 +17,7 @@ from tests.chaos.proxy import Way
 from tests.chaos.stage import Stage, can_mount
 from tests.chaos.trouble import assert_completed_once, trouble
 from tests.conftest import Eventually
+from tests.e2e.work import Json
 
 ANSWER_WITHIN = 5.0
 LEASE = 3.0
@@ -149,22 +150,72 @@ def test_a_full_disk_of_postgresql_is_503_and_loses_nothing(
         assert stage.work.end_of(task)["status"] == "completed"
 
 
-def test_without_a_free_connection_the_api_answers_503_and_runs_end(stage: Stage) -> None:
-    hogs: list[psycopg.Connection[tuple[object, ...]]] = []
-    task = stage.submit(params={"seconds": 2}, idempotent=False)
+class Hogs:
+    """A client that takes every connection of PostgreSQL that is free, and each that becomes free."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.taken: list[psycopg.Connection[tuple[object, ...]]] = []
+        self.refusals = 0
+        self._url = stage.servers.database_url
+        # What it asks itself, it asks on a connection that it has from the beginning.
+        self._own = psycopg.connect(self._url, autocommit=True)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._take)
+
+    def __enter__(self) -> Hogs:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+        for connection in (self._own, *self.taken):
+            connection.close()
+
+    def _take(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.taken.append(psycopg.connect(self._url))
+            except psycopg.OperationalError:
+                self.refusals += 1
+                self._over.wait(0.01)
+
+    def ask(self, query: str, *values: object) -> object:
+        """Return the one value that PostgreSQL answers."""
+        row = self._own.execute(query, values).fetchone()
+        return row and row[0]
+
+    def have_all_of(self, role: str) -> bool:
+        """End a role's connections; True once it has none and none is free."""
+        refusals = self.refusals
+        theirs = self.ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s",
+            f"switchyard-{role}",
+        )
+        return theirs == 0 and self.refusals > refusals > 0
+
+
+def test_without_a_free_connection_the_api_answers_503_and_runs_end(
+    stage: Stage, eventually: Eventually
+) -> None:
+    task = stage.submit(params={"seconds": 4, "stdout": "went on"}, idempotent=False)
+    child = stage.submit(params={}, idempotent=False, depends_on=[task["id"]])
     stage.work.until(task, "running")
-    try:
-        with suppress(psycopg.OperationalError):
-            while True:
-                hogs.append(psycopg.connect(stage.servers.database_url))
+    with Hogs(stage) as hogs:
+
+        def status(task: Json) -> object:
+            return hogs.ask("SELECT status FROM task WHERE id = %s", task["id"])
+
+        eventually(lambda: hogs.have_all_of("web"), seconds=30)
         with ThreadPoolExecutor(12) as threads, stage.platform.client() as http:
-            answers = list(threads.map(lambda _: http.get("tasks").status_code, range(24)))
-        assert set(answers) <= {200, 503}
-    finally:
-        for hog in hogs:
-            hog.close()
-    assert len(hogs) > 100
-    assert_completed_once(stage, task)
+            answers = list(threads.map(lambda _: http.get("tasks"), range(24)))
+            answers.append(http.post("tasks", json={"type": "test.dummy", "params": {}}))
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
+        # Workers have the connections that they had, for the next runs too.
+        eventually(lambda: (status(task), status(child)) == ("completed",) * 2, seconds=30)
+    assert len(hogs.taken) > 100
+    assert_completed_once(stage, task, child)
 
 
 def test_many_requests_at_once_take_no_connection_from_workers(stage: Stage) -> None:
