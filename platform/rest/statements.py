@@ -71,10 +71,7 @@ def ask(*statements: bytes) -> list[Any]:
 
 
 def outermost() -> bool:
-    """Return whether the transaction that is open is ended by the block that began last.
-
-    Whoever knows that nothing else will happen in it may send its COMMIT along; Django finds it done.
-    """
+    """Return whether Django's transaction ends with the block that began last."""
     return connection.in_atomic_block and not connection.savepoint_ids
 
 

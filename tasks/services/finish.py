@@ -6,7 +6,7 @@ import json
 import uuid
 from typing import Any
 
-from rest.statements import COMMIT, Statement, ask, outermost
+from rest.statements import COMMIT, Statement, ask
 from rest.ties import again_on_ties
 from tasks.announce import announce_on_commit
 from tasks.errors import Fenced
@@ -102,8 +102,8 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
         Fenced: the attempt is not the newest one any more; the refusal is recorded as an event.
     """
     try:
-        with one_change():
-            return _finish(task_id, epoch, outcome)
+        with one_change() as whole:
+            return _finish(task_id, epoch, outcome, commit=whole)
     except Fenced:
         if not _is_repetition(task_id, epoch, outcome):
             late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
@@ -116,7 +116,8 @@ def _is_repetition(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
     return bool(ended.exclude(status=RunStatus.LOST.value).exists())
 
 
-def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
+def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -> Status:
+    """End the run; ``commit`` the transaction with it, if nothing follows from it."""
     key = {"task": task_id, "epoch": epoch}
     row, has_children = ask(LOCK.of(key), CHILDREN.of(key))
     if row is None or row["status"] != Status.RUNNING:
@@ -124,11 +125,11 @@ def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
     decision = decide(outcome, _facts(row))
     follows = decision.status is Status.QUEUED or (decision.status in TERMINAL and has_children)
     end = END.of(_values(task_id, epoch, outcome, decision))
-    if follows or not outermost():
+    if commit and not follows:
+        seq, *_ = ask(end, COMMIT, wake_up(row["queue"], row["tenant_id"]))
+    else:
         (seq,) = ask(end)
         wake_on_commit(row["queue"], row["tenant_id"])
-    else:
-        seq, *_ = ask(end, COMMIT, wake_up(row["queue"], row["tenant_id"]))
     if seq is None:
         raise Fenced
     announce_on_commit(task_id, row["tenant_id"], seq)

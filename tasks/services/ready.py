@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from rest.statements import outermost
 from tasks.models import Backlog, Parked, Ready, Task, TaskType
 from tasks.services.keys import hold_key
 from tasks.services.transitions import move
@@ -24,20 +25,23 @@ _growth: ContextVar[Growth | None] = ContextVar("line_growth", default=None)
 
 
 @contextmanager
-def one_change() -> Iterator[None]:
+def one_change() -> Iterator[bool]:
     """Make everything inside one transaction that touches the counters of the backlog last.
+
+    Gives whether the transaction ends with this block: then who knows that nothing else will happen in
+    it may send its COMMIT along (:func:`rest.statements.ask`), and Django finds it done.
 
     A change that passes through a graph moves many tasks in and out of line. If each raised its
     counter at once, the next task would be locked while a counter is held, and two such changes could
     wait for each other for ever. Inside another change this does nothing: the outermost one counts.
     """
     if _growth.get() is not None:
-        yield
+        yield False
         return
     with transaction.atomic():
         token = _growth.set(Counter())
         try:
-            yield
+            yield outermost()
             count_now()
         finally:
             _growth.reset(token)

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
-from rest.statements import outermost
 from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
@@ -58,7 +57,7 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         UnknownTaskType, ScopeRequired, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
         Maintenance: and nothing is stored.
     """
-    with one_change():
+    with one_change() as whole:
         # The first to be called: before anybody is told of the task.
         transaction.on_commit(lambda: fault_points.reach("after_commit"))
         task_type, limits, classified = _check(tenant, actor, submission)
@@ -70,7 +69,7 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         if _is_plain(task, parents) and unlimited(task.queue, limits):
             # Most submissions are like this, and are two questions to the database.
             fault_points.reach("before_commit")
-            store(task, facts, type_id=task_type.pk, counted=True, last=outermost())
+            store(task, facts, type_id=task_type.pk, counted=True, last=whole)
             return task
         store(task, facts, type_id=task_type.pk)
         if parents:

@@ -9,6 +9,7 @@ from django.db import connection, transaction
 
 from tasks.errors import QueuedLimit
 from tasks.models import Backlog, Ready
+from tasks.services.ready import one_change
 from tasks.services.recount import Recounter
 from tenants.models import Limit, Tenant
 from tests.conftest import Eventually
@@ -79,3 +80,12 @@ def test_a_counter_that_has_drifted_is_repaired() -> None:
     submitted(tenant)
     assert counter(tenant) == 2
     assert Recounter().run() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_inside_another_never_ends_the_transaction() -> None:
+    """What it would commit is not all: a run that is given up is ended inside another change."""
+    with one_change() as whole, one_change() as part:
+        assert (whole, part) == (True, False)
+    with transaction.atomic(), one_change() as whole:
+        assert whole is False
