@@ -63,6 +63,32 @@ def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
     assert drain(platform).returncode == 2
 
 
+def test_a_planned_stop_ends_short_runs_gives_long_ones_back_and_leaves_the_line_alone(
+    platform: Platform, work: Work
+) -> None:
+    long = work.submit(params={"seconds": 8}, queue="batch", max_retries=0)
+    work.until(long, "running")
+    # Shorter than SWITCHYARD_DRAIN; both slots are taken now.
+    short = work.submit(params={"seconds": 1}, queue="batch", max_retries=0)
+    work.until(short, "running")
+    waiting = [work.submit(params={}, queue="batch", max_retries=0) for _ in range(3)]
+    old = platform.signal("batch", signal.SIGTERM)
+    given_back = work.until(long, "queued")
+    assert given_back["status_reason"] == "shutdown"
+    counts = given_back["counts"]
+    assert (counts["restarts"], counts["failures"], counts["losses"]) == (1, 0, 0)
+    ended = work.end_of(short)
+    assert (ended["status"], ended["attempt"], ended["counts"]["restarts"]) == ("completed", 1, 0)
+    platform.wait_for_another("batch", old, seconds=60)
+    for task in waiting:
+        done = work.end_of(task)
+        assert (done["status"], done["attempt"], done["counts"]["restarts"]) == ("completed", 1, 0)
+        states = [each["data"]["status"] for each in work.events(task) if each["kind"] == "state"]
+        assert states == ["queued", "running", "completed"]
+    done = work.end_of(long)
+    assert (done["status"], done["attempt"], done["max_retries"]) == ("completed", 2, 0)
+
+
 def test_five_rolling_restarts_during_one_long_task_and_it_completes(
     platform: Platform, work: Work, eventually: Eventually
 ) -> None:
