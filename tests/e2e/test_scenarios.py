@@ -341,10 +341,11 @@ def test_what_is_not_to_be_tried_again_has_one_run(work: Work) -> None:
         params={"fail": "no", "error_code": "bad_input"}, retry={**AT_ONCE, "never_on": ["bad_input"]}
     )
     killed = work.submit(params={"signal": "KILL"}, max_retries=3, retry=AT_ONCE)
-    # A command is not idempotent, so its type gives it no retries.
-    once = work.shell("false", retry=AT_ONCE)
-    assert (named["max_retries"], once["max_retries"]) == (3, 0)
-    for task in (named, killed, once):
+    # Who does not ask for retries has none where the task, or the type, is not idempotent.
+    once = work.submit(params={"fail": "no"}, idempotent=False, retry=AT_ONCE)
+    command = work.shell("false", retry=AT_ONCE)
+    assert [task["max_retries"] for task in (named, once, command)] == [3, 0, 0]
+    for task in (named, killed, once, command):
         done = work.end_of(task)
         assert (done["status"], len(done["runs"]), done["counts"]["failures"]) == ("failed", 1, 1)
 
@@ -424,12 +425,18 @@ def test_who_reconnects_after_a_restart_finds_the_same_task_and_its_progress(
                 if frame["kind"] == until:
                     return snapshot
 
+    def is_back() -> bool:
+        try:
+            return work.http.get(f"{platform.url}/health/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
     follow(0, until="progress")
     before = work.task(task)["progress"]["percent"]
     assert before > 0
     old = platform.signal("web", signal.SIGTERM)
     platform.wait_for_another("web", old)
-    eventually(lambda: httpx2.get(f"{platform.url}/health/ready").status_code == 200, seconds=30)
+    eventually(is_back, seconds=30)
     polled = work.task(task)
     assert (polled["id"], polled["status"]) == (task["id"], "running")
     assert polled["progress"]["percent"] >= before
