@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
-from tasks.selectors.representation import run_json
+from tasks.selectors.representation import result_expired, run_json
 from tasks.selectors.tasks import run_of, visible_task
 from tenants.access import TenantView
 
@@ -25,11 +25,12 @@ class RunList(TenantView):
     def get(self, request: Request, tenant: str, task_id: uuid.UUID) -> Response:
         """List the runs of a task, newest first."""
         task = visible_task(self.actor, self.tenant, task_id)
+        operator, expired = self.actor.operator, result_expired(task)
         page = page_of(
             request,
             self.parameters,
             task.runs.all(),
-            lambda run: run_json(run, task=task, operator=self.actor.operator),
+            lambda run: run_json(run, task=task, operator=operator, expired=expired),
             column="attempt",
         )
         return Response(page)
@@ -45,4 +46,5 @@ class RunDetail(TenantView):
         """Show one run; the first attempt is 1."""
         task = visible_task(self.actor, self.tenant, task_id)
         run = run_of(task, attempt)
-        return Response(run_json(run, task=task, operator=self.actor.operator))
+        expired = result_expired(task)
+        return Response(run_json(run, task=task, operator=self.actor.operator, expired=expired))

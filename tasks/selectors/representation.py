@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from django.db import connection
 from django.db.models import prefetch_related_objects
 
 from rest.times import rfc3339
+from tasks.clock import database_now
 from tasks.models import Run, Task, TaskFile, TaskType
 from tasks.selectors.waiting import waiting_for, waiting_for_many
 from tasks.states import RunStatus
@@ -25,16 +27,18 @@ MAX_DEPENDENTS = 200
 RELATED = """
 SELECT a.id,
        ARRAY(SELECT parent_id FROM dependency WHERE child_id = a.id ORDER BY parent_id),
-       ARRAY(SELECT child_id FROM dependency WHERE parent_id = a.id ORDER BY child_id LIMIT %s)
+       ARRAY(SELECT child_id FROM dependency WHERE parent_id = a.id ORDER BY child_id LIMIT %s),
+       now()
   FROM unnest(%s::uuid[]) AS a(id)
 """
 
 
 class Related(NamedTuple):
-    """The ids of a task's parents and of its children."""
+    """The ids of a task's parents and of its children, and when they were asked for."""
 
     parents: list[uuid.UUID]
     children: list[uuid.UUID]
+    at: datetime
 
 
 def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> dict[str, Any]:
@@ -52,13 +56,13 @@ def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> di
             .order_by("ordinal")
             .values("id", "type", "status")
         ]
-        shown["runs"] = [run_json(run, task=task, operator=operator) for run in task.runs.all()]
+        shown["runs"] = _runs(task, shown, operator=operator)
     return shown
 
 
 def new_task_json(task: Task, parents: Collection[uuid.UUID]) -> dict[str, Any]:
     """Return a task that this transaction has stored: nobody can wait for it yet. One query."""
-    return _task(task, waiting_for(task), Related(sorted(parents), []))
+    return _task(task, waiting_for(task), Related(sorted(parents), [], task.created_at))
 
 
 def tasks_json(
@@ -71,12 +75,29 @@ def tasks_json(
     shown = [_task(task, waiting[task.pk], related[task.pk]) for task in tasks]
     if runs:
         for row, task in zip(shown, tasks, strict=True):
-            row["runs"] = [run_json(run, task=task, operator=operator) for run in task.runs.all()]
+            row["runs"] = _runs(task, row, operator=operator)
     return shown
 
 
-def run_json(run: Run, *, task: Task | None = None, operator: bool = False) -> dict[str, Any]:
-    """Return one run; where it was executed is for operators only."""
+def result_expired(task: Task, now: datetime | None = None) -> bool:
+    """Whether the task had a result that was kept long enough, at ``now`` or by the database's clock.
+
+    The rows are emptied every few minutes (:mod:`tasks.services.retention`); who reads a task is not
+    shown what should be gone, whenever that was last done.
+    """
+    if task.result is None or task.finished_at is None:
+        return bool(task.result_expired)
+    age = ((now or database_now()) - task.finished_at).total_seconds()
+    return age > float(settings.SWITCHYARD.result_retention)
+
+
+def run_json(
+    run: Run, *, task: Task | None = None, operator: bool = False, expired: bool = False
+) -> dict[str, Any]:
+    """Return one run; where it was executed is for operators only.
+
+    ``expired`` is :func:`result_expired` of its task.
+    """
     # A live run's progress is written on the task alone, so that reporting it costs one row.
     source = (task or run.task) if run.status == RunStatus.RUNNING else run
     shown: dict[str, Any] = {
@@ -90,7 +111,7 @@ def run_json(run: Run, *, task: Task | None = None, operator: bool = False) -> d
         "exit_code": run.exit_code,
         "signal": run.signal,
         "error": run.error,
-        "result": run.result,
+        "result": None if expired else run.result,
         "resources": {
             "cpu_seconds": run.cpu_seconds,
             "max_rss_bytes": run.max_rss_bytes,
@@ -158,7 +179,13 @@ def task_links(slug: str, task_id: uuid.UUID) -> dict[str, str]:
     }
 
 
+def _runs(task: Task, shown: dict[str, Any], *, operator: bool) -> list[dict[str, Any]]:
+    expired = shown["result_expired"]
+    return [run_json(run, task=task, operator=operator, expired=expired) for run in task.runs.all()]
+
+
 def _task(task: Task, waiting: dict[str, Any] | None, related: Related) -> dict[str, Any]:
+    expired = result_expired(task, related.at)
     return {
         "id": str(task.pk),
         "tenant": task.tenant.slug,
@@ -186,8 +213,8 @@ def _task(task: Task, waiting: dict[str, Any] | None, related: Related) -> dict[
             "restarts": task.restarts,
             "preemptions": task.preemptions,
         },
-        "result": task.result,
-        "result_expired": task.result_expired,
+        "result": None if expired else task.result,
+        "result_expired": expired,
         "error": task.error,
         "created_at": rfc3339(task.created_at),
         "scheduled_for": rfc3339(task.scheduled_for),
@@ -235,4 +262,4 @@ def _related(tasks: Sequence[Task]) -> dict[uuid.UUID, Related]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(RELATED, [MAX_DEPENDENTS, [task.pk for task in tasks]])
-        return {row[0]: Related(row[1], row[2]) for row in cursor.fetchall()}
+        return {row[0]: Related(*row[1:]) for row in cursor.fetchall()}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,8 @@ class Platform:
     state: Path
     environment: dict[str, str]
     credentials: dict[str, Any] = field(default_factory=dict)
+    #: What `up` is started by: a command that runs the one that follows it.
+    within: Sequence[str] = ()
 
     @property
     def url(self) -> str:
@@ -140,7 +142,10 @@ class Platform:
     def up(self, *arguments: str, seconds: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run `up` with this platform's state and environment."""
         return subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), "up", "--state", str(self.state), *arguments],
+            [
+                *(*self.within, sys.executable, str(ROOT / "manage.py")),
+                *("up", "--state", str(self.state), *arguments),
+            ],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -169,9 +174,10 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def start_platform(state: Path, **settings: str) -> Platform:
+def start_platform(state: Path, *, within: Sequence[str] = (), **settings: str) -> Platform:
     """Start a platform with short times; ``settings`` are further environment variables.
 
+    ``within`` is a command that starts it, for a surrounding of its own.
     ``SWITCHYARD_E2E_BROKER_URL`` in the environment of the test run replaces the embedded broker: a URL
     without a path, to which every platform adds the number of a virtual host of its own.
     """
@@ -184,20 +190,20 @@ def start_platform(state: Path, **settings: str) -> Platform:
     environment |= SHORT_TIMES | settings
     if broker := os.environ.get("SWITCHYARD_E2E_BROKER_URL"):
         environment.setdefault("BROKER_URL", f"{broker}/{next(_virtual_hosts)}")
-    platform = Platform(state, environment)
+    platform = Platform(state, environment, within=within)
     platform.start()
     return platform
 
 
 @contextmanager
-def temporary_platform(name: str, **settings: str) -> Iterator[Platform]:
+def temporary_platform(name: str, *, within: Sequence[str] = (), **settings: str) -> Iterator[Platform]:
     """Start a platform in a temporary folder named after ``name``; stop it and remove the folder.
 
-    ``settings`` are those of :func:`start_platform`.
+    ``within`` and ``settings`` are those of :func:`start_platform`.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"switchyard-{name}-"))
     try:
-        running = start_platform(folder / "state", **settings)
+        running = start_platform(folder / "state", within=within, **settings)
         try:
             yield running
         finally:

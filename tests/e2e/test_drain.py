@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def workers(platform: Platform, queue: str) -> list[dict[str, Any]]:
     with platform.operator() as operator:
         rows: list[dict[str, Any]] = operator.get(f"operator/workers?queue={queue}").json()["results"]
     return rows
+
+
+def heartbeat(platform: Platform, worker: dict[str, Any]) -> dict[str, Any]:
+    """What a worker says of itself once a second."""
+    name = str(worker["name"]).split("@")[0]
+    beat: dict[str, Any] = json.loads((platform.state / "service" / "workers" / name).read_text())
+    return beat
 
 
 def drain(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +49,9 @@ def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
 ) -> None:
     eventually(lambda: len(workers(platform, "batch")) == 1, seconds=30)
     (old,) = workers(platform, "batch")
-    task = work.submit(params={"seconds": 3}, queue="batch")
+    # However long the successor takes to start: this ends when it is told to.
+    script = "while [ ! -e go ]; do sleep 0.05; done; echo finished"
+    task = work.submit("shell.command", params={"command": script}, queue="batch")
     work.until(task, "running")
     done = drain(platform, old["name"])
     assert done.returncode == 0, done.stderr
@@ -53,14 +63,57 @@ def test_a_drained_worker_finishes_what_it_runs_and_another_takes_its_place(
         return len(found) == 2 and "alive" in found.values()
 
     eventually(both, seconds=30)
+    drains_since: list[float] = []
+
+    def was_told_to_stop() -> bool:
+        drains_since[:] = [heartbeat(platform, old)["draining_since"]]
+        return bool(drains_since[0])
+
+    eventually(was_told_to_stop, seconds=60)
+    seen_at = time.monotonic()
+    (new,) = (row for row in workers(platform, "batch") if row["status"] == "alive")
+    beat = heartbeat(platform, new)
+    up_since = beat["monotonic"] - (beat["at"] - beat["started_at"])
+    assert up_since < drains_since[0], "it was told to stop before its successor was there"
+    while time.monotonic() < seen_at + 1:  # well within the drain
+        assert work.task(task)["status"] == "running"
+        time.sleep(0.1)
+    (workspace,) = (platform.state / "workspaces").glob(f"{task['id']}-*")
+    (workspace / "work" / "go").touch()
     ended = work.end_of(task)
     assert (ended["status"], ended["attempt"], ended["counts"]["restarts"]) == ("completed", 1, 0)
+    assert work.texts(task, stream="stdout") == ["finished"]
     eventually(lambda: [row["status"] for row in workers(platform, "batch")] == ["alive"], seconds=30)
-    (new,) = workers(platform, "batch")
-    assert new["id"] != old["id"]
+    assert [row["id"] for row in workers(platform, "batch")] == [new["id"]]
     assert work.end_of(work.submit(params={}, queue="batch"))["status"] == "completed"
     assert drain(platform, "nobody").returncode == 1
     assert drain(platform).returncode == 2
+
+
+def test_a_planned_stop_ends_short_runs_gives_long_ones_back_and_leaves_the_line_alone(
+    platform: Platform, work: Work
+) -> None:
+    long = work.submit(params={"seconds": 8}, queue="batch", max_retries=0)
+    work.until(long, "running")
+    # Shorter than SWITCHYARD_DRAIN; both slots are taken now.
+    short = work.submit(params={"seconds": 1}, queue="batch", max_retries=0)
+    work.until(short, "running")
+    waiting = [work.submit(params={}, queue="batch", max_retries=0) for _ in range(3)]
+    old = platform.signal("batch", signal.SIGTERM)
+    given_back = work.until(long, "queued")
+    assert given_back["status_reason"] == "shutdown"
+    counts = given_back["counts"]
+    assert (counts["restarts"], counts["failures"], counts["losses"]) == (1, 0, 0)
+    ended = work.end_of(short)
+    assert (ended["status"], ended["attempt"], ended["counts"]["restarts"]) == ("completed", 1, 0)
+    platform.wait_for_another("batch", old, seconds=60)
+    for task in waiting:
+        done = work.end_of(task)
+        assert (done["status"], done["attempt"], done["counts"]["restarts"]) == ("completed", 1, 0)
+        states = [each["data"]["status"] for each in work.events(task) if each["kind"] == "state"]
+        assert states == ["queued", "running", "completed"]
+    done = work.end_of(long)
+    assert (done["status"], done["attempt"], done["max_retries"]) == ("completed", 2, 0)
 
 
 def test_five_rolling_restarts_during_one_long_task_and_it_completes(

@@ -13,8 +13,11 @@ from tests.e2e.platforms import POOLS, ROOT, SHORT_TIMES, Platform
 from tests.e2e.work import Work
 
 
-def test_a_task_is_stored_run_and_ended(work: Work) -> None:
-    task = work.submit(params={"seconds": 0.2, "steps": 2, "result": {"answer": 42}}, labels={"pr": "1"})
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_task_is_stored_run_and_ended(work: Work, steps: int) -> None:
+    # A handler that tells of no step has done everything as well when it has ended.
+    params = {"seconds": 0.2, "steps": steps, "stdout": "hello", "result": {"answer": 42}}
+    task = work.submit(params=params, labels={"pr": "1"})
     assert task["status"] == "queued"
     assert task["created_at"]
     assert task["started_at"] is None
@@ -24,10 +27,17 @@ def test_a_task_is_stored_run_and_ended(work: Work) -> None:
         {"answer": 42},
         100,
     )
-    assert done["started_at"] < done["finished_at"]
+    assert done["created_at"] < done["started_at"] < done["finished_at"]
+    assert (done["attempt"], done["error"]) == (1, None)
     (run,) = done["runs"]
     assert (run["attempt"], run["status"], run["result"]) == (1, "completed", {"answer": 42})
+    assert run["started_at"] < run["finished_at"]
+    assert (run["progress"]["percent"], run["error"]) == (100, None)
+    assert (run["exit_code"], run["signal"]) == (0, None)
+    assert run["log"] == {"bytes": len("hello\n"), "lines": 1, "truncated": False}
     assert run["resources"]["wall_seconds"] >= 0.2
+    assert run["resources"]["cpu_seconds"] > 0
+    assert run["resources"]["max_rss_bytes"] > 0
     work.check_history(task)
 
 
@@ -89,13 +99,19 @@ def test_a_crash_names_its_signal_and_is_no_loss(work: Work) -> None:
 
 def test_failing_attempts_are_tried_again_with_their_output_kept_apart(work: Work) -> None:
     task = work.submit(
-        params={"fail_times": 2, "stdout": "hello"}, retry={"delay": 0.1, "factor": 1, "jitter": 0}
+        params={"fail_times": 2, "stdout": "hello"},
+        max_retries=3,
+        retry={"delay": 0.1, "factor": 1, "jitter": 0},
     )
     done = work.end_of(task)
     assert (done["status"], done["counts"]["failures"], len(done["runs"])) == ("completed", 2, 3)
     assert [run["status"] for run in done["runs"]] == ["failed", "failed", "completed"]
-    assert work.texts(task, run=1, stream="stdout") == ["hello"]
-    assert any("Traceback" in text for text in work.texts(task, run=1, stream="stderr"))
+    for attempt in (1, 2, 3):
+        assert work.texts(task, run=attempt, stream="stdout") == ["hello"]
+        # What it says of itself: "failed as told, attempt N".
+        told = "".join(work.texts(task, run=attempt, stream="stderr"))
+        assert ("Traceback" in told) == (attempt < 3)
+        assert [f"attempt {each}" in told for each in (1, 2)] == [attempt == 1, attempt == 2]
 
 
 def test_a_known_error_keeps_its_code_and_an_unknown_one_its_class(work: Work) -> None:
@@ -150,12 +166,14 @@ def _command_line(pid: str) -> str:
 
 
 def test_a_cancelled_handler_that_succeeds_all_the_same_is_completed(work: Work) -> None:
-    task = work.submit(params={"seconds": 1.2, "ignore_cancel": True, "ignore_sigterm": True})
+    params = {"seconds": 1.2, "ignore_cancel": True, "ignore_sigterm": True, "result": {"n": 1}}
+    task = work.submit(params=params)
     work.until(task, "running")
-    work.post(f"tasks/{task['id']}/cancel")
+    asked = work.post(f"tasks/{task['id']}/cancel", reason="too late")["task"]["cancel_requested"]
     done = work.end_of(task)
-    assert done["status"] == "completed"
-    assert done["cancel_requested"] is not None
+    assert (done["status"], done["result"], len(done["runs"])) == ("completed", {"n": 1}, 1)
+    assert done["cancel_requested"] == asked
+    assert asked["reason"] == "too late"
 
 
 def test_a_checkpoint_lets_a_later_attempt_go_on(work: Work) -> None:

@@ -1,20 +1,24 @@
-"""SCENARIOS.md, sections A, C, D, E and F, through the public interface of a whole platform.
+"""SCENARIOS.md, sections A, C, D, E, F and G, through the public interface of a whole platform.
 
 What the other files of this folder show already is not shown again here.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from websockets.sync.client import connect
 
+from tests.conftest import Eventually
 from tests.e2e.platforms import Platform
 from tests.e2e.work import Json, Work
 
@@ -47,27 +51,65 @@ def cancel(work: Work, task: Json, **body: Any) -> Json:
     return work.post(f"tasks/{task['id']}/cancel", **body)
 
 
-def supervisor_of(platform: Platform, task: Json) -> int:
-    """The process that guards a task's newest run, as operators see it."""
+def runs_of(platform: Platform, task: Json) -> list[Json]:
+    """A task's runs as operators see them, the oldest first."""
     with platform.operator() as operator:
         found = operator.get(f"tenants/{platform.tenant}/tasks/{task['id']}").json()
-    return int(max(found["runs"], key=lambda run: run["attempt"])["pid"])
+    return sorted(found["runs"], key=lambda run: int(run["attempt"]))
+
+
+def supervisor_of(platform: Platform, task: Json) -> int:
+    """The process that guards a task's newest run."""
+    return int(runs_of(platform, task)[-1]["pid"])
 
 
 # -- A: submit and read ------------------------------------------------------------------------------
 
 
 def test_a_submission_is_answered_with_what_it_became(work: Work, platform: Platform) -> None:
-    body = {"type": "test.dummy", "params": {}}
+    body = {
+        "type": "test.dummy",
+        "params": {"seconds": 0.1, "stdout": "as submitted"},
+        "queue": "batch",
+        "priority": 7,
+        "labels": {"scenario": "a1"},
+        "key": "scenario-a1",
+        "key_policy": "queue",
+        "on_parent_failure": "run",
+        "max_retries": 2,
+        "retry": {
+            "delay": 1,
+            "factor": 3,
+            "max_delay": 9,
+            "jitter": 0.5,
+            "retry_on": ["busy"],
+            "never_on": ["ValueError"],
+        },
+        "idempotent": False,
+        "preemptible": True,
+        "time_limit": 77,
+        "queue_timeout": 300,
+        "limits": {"memory_mb": 512},
+    }
+    before = datetime.now(UTC)
     answer = work.http.post("tasks", json=body, headers={"X-Request-ID": "scenario-a1"})
     assert (answer.status_code, answer.headers["X-Request-ID"]) == (201, "scenario-a1")
     task = answer.json()
+    assert str(uuid.UUID(task["id"])) == task["id"]
     assert (task["status"], task["tenant"]) == ("queued", platform.tenant)
     assert (task["started_at"], task["finished_at"]) == (None, None)
-    assert task["created_at"]
+    created = datetime.fromisoformat(task["created_at"])
+    assert abs((created - before).total_seconds()) < 30
+    deadline = datetime.fromisoformat(task["deadline_at"])
+    assert abs((deadline - created).total_seconds() - 300) < 1
     assert task["submitted_by"].startswith("token:")
-    assert answer.headers["Location"].endswith(f"/tasks/{task['id']}")
+    assert answer.headers["Location"] == task["links"]["self"]
+    assert task["links"]["self"].endswith(f"/tasks/{task['id']}")
     assert work.events(task)[0]["data"]["request_id"] == "scenario-a1"
+    shown = work.task(task)
+    assert {name: shown[name] for name in body} == body
+    for name in (*(body.keys() & task.keys()), "id", "tenant", "submitted_by", "created_at"):
+        assert task[name] == shown[name]
 
 
 @pytest.mark.parametrize(
@@ -173,9 +215,10 @@ def test_an_error_is_told_short_in_the_task_and_whole_in_the_log(work: Work) -> 
     error = done["error"]
     assert (done["status"], error["code"], error["type"]) == ("failed", "handler_error", "RuntimeError")
     assert len(error["message"]) == 4000
+    assert done["runs"][0]["error"] == error
     told = work.texts(task, stream="stderr")
     assert any("Traceback" in text for text in told)
-    assert "the end" in "".join(told)
+    assert message in "".join(told)
 
 
 # -- E: cancel ---------------------------------------------------------------------------------------
@@ -207,6 +250,9 @@ def test_whatever_waits_is_cancelled_at_once_and_never_started(work: Work) -> No
         assert (answer["changed"], now["status"], now["attempt"]) == (True, "cancelled", attempts)
         assert now["finished_at"]
         assert now["status_reason"] == "user_cancelled"
+        assert len(work.task(task)["runs"]) == attempts
+        if not attempts:
+            assert now["started_at"] is None
 
 
 def test_what_is_in_line_is_cancelled_at_once_and_never_started(work: Work, other: Work) -> None:
@@ -295,9 +341,34 @@ def test_what_is_not_to_be_tried_again_has_one_run(work: Work) -> None:
         params={"fail": "no", "error_code": "bad_input"}, retry={**AT_ONCE, "never_on": ["bad_input"]}
     )
     killed = work.submit(params={"signal": "KILL"}, max_retries=3, retry=AT_ONCE)
-    for task in (named, killed):
+    # Who does not ask for retries has none where the task, or the type, is not idempotent.
+    once = work.submit(params={"fail": "no"}, idempotent=False, retry=AT_ONCE)
+    command = work.shell("false", retry=AT_ONCE)
+    assert [task["max_retries"] for task in (named, once, command)] == [3, 0, 0]
+    for task in (named, killed, once, command):
         done = work.end_of(task)
-        assert (done["status"], len(done["runs"])) == ("failed", 1)
+        assert (done["status"], len(done["runs"]), done["counts"]["failures"]) == ("failed", 1, 1)
+
+
+def test_a_killed_worker_loses_its_run_and_another_one_completes_the_task(
+    work: Work, platform: Platform
+) -> None:
+    task = work.submit(params={"seconds": 3}, queue="batch")
+    work.until(task, "running")
+    began = time.monotonic()
+    old = platform.signal("batch")
+    again = work.until(task, "queued", "completed", seconds=LEASE_AND_SCAN_SECONDS)
+    assert time.monotonic() - began < LEASE_AND_SCAN_SECONDS
+    assert again["runs"][0]["status"] == "lost"
+    platform.wait_for_another("batch", old, seconds=60)
+    done = work.end_of(task)
+    assert [run["status"] for run in done["runs"]] == ["lost", "completed"]
+    assert (done["status"], done["counts"]["losses"], done["counts"]["failures"]) == ("completed", 1, 0)
+    states = [each["data"]["status"] for each in work.events(task) if each["kind"] == "state"]
+    assert states == ["queued", "running", "queued", "running", "completed"]
+    first, second = runs_of(platform, task)
+    assert first["worker"] != second["worker"]
+    work.check_history(task)
 
 
 def test_a_lost_task_that_is_not_idempotent_fails_and_who_waits_is_told(
@@ -330,6 +401,50 @@ def test_who_submits_too_fast_is_told_when_to_come_back_and_then_may(work: Work,
         finally:
             tag = operator.get(path).headers["ETag"]
             operator.put(path, json={"submit_per_second": None}, headers={"If-Match": tag})
+
+
+# -- G: shutdown, restart ----------------------------------------------------------------------------
+
+
+def test_who_reconnects_after_a_restart_finds_the_same_task_and_its_progress(
+    work: Work, platform: Platform, eventually: Eventually
+) -> None:
+    task = work.submit(params={"seconds": 8, "steps": 40}, queue="critical")
+    address = task["links"]["websocket"]
+    headers = {"Authorization": f"Bearer {platform.credentials['token']}"}
+    seen: list[Json] = []
+
+    def follow(after: int, *, until: str) -> Json:
+        """Follow by WebSocket until an event of this kind, and return the snapshot."""
+        with connect(f"{address}?after={after}", additional_headers=headers, proxy=None) as socket:
+            snapshot: Json = json.loads(socket.recv(20))
+            while True:
+                frame: Json = json.loads(socket.recv(20))
+                if frame["kind"] != "end":
+                    seen.append(frame)
+                if frame["kind"] == until:
+                    return snapshot
+
+    def is_back() -> bool:
+        try:
+            return work.http.get(f"{platform.url}/health/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    follow(0, until="progress")
+    before = work.task(task)["progress"]["percent"]
+    assert before > 0
+    old = platform.signal("web", signal.SIGTERM)
+    platform.wait_for_another("web", old)
+    eventually(is_back, seconds=30)
+    polled = work.task(task)
+    assert (polled["id"], polled["status"]) == (task["id"], "running")
+    assert polled["progress"]["percent"] >= before
+    snapshot = follow(seen[-1]["seq"], until="end")
+    assert snapshot["task"]["progress"]["percent"] >= before
+    done = work.end_of(task)
+    assert (done["status"], done["attempt"]) == ("completed", 1)
+    assert [frame["seq"] for frame in seen] == list(range(1, done["last_seq"] + 1))
 
 
 def soon(seconds: float) -> str:

@@ -45,10 +45,11 @@ def test_a_node_that_did_not_accept_a_task_answers_like_the_one_that_did(
 
     def seen(client: httpx2.Client) -> dict[str, object]:
         shown: dict[str, object] = client.get(path).json()
-        # Links name the address that was asked.
-        return {name: value for name, value in shown.items() if name != "links"}
+        return shown
 
+    # The very same, links included: they name the platform's address, not the one that was asked.
     assert seen(first) == seen(second)
+    assert {name: seen(second)[name] for name in task} == task
     replayed = second.post("tasks", json=BODY, headers=key)
     assert (replayed.status_code, replayed.json()["id"]) == (200, task["id"])
     assert second.post(f"{path}/cancel", json={}).json()["changed"] is True

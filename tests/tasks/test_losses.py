@@ -12,10 +12,10 @@ from tasks.models import Event, Inflight, Run, Task, TaskType, Worker
 from tasks.outcomes import Outcome
 from tasks.services.cancel import cancel
 from tasks.services.finish import finish
-from tasks.services.lose import expired_runs, lose, lose_runs_of
+from tasks.services.lose import Expired, expired_runs, lose, lose_runs_of
 from tasks.states import RunStatus
 from tenants.models import Tenant
-from tests.tasks.api.work import WORKER, ended, running, submitted
+from tests.tasks.api.work import WORKER, dispatched, ended, running, submitted
 
 
 def lose_run(task: Task, *, worker_seen: str) -> Task:
@@ -36,6 +36,20 @@ def test_a_lost_idempotent_task_is_in_line_again_at_once(tenant: Tenant) -> None
     assert (task.status, task.status_reason, task.losses) == ("queued", "lost", 1)
     assert (task.failures, task.crashes, task.next_retry_at) == (0, 0, None)
     assert Run.objects.get(task=task).status == "lost"
+
+
+def test_what_waits_in_line_or_for_its_worker_has_no_lease(tenant: Tenant) -> None:
+    in_line, published = submitted(tenant), submitted(tenant)
+    row = dispatched(published)
+    long_ago = Now() - timedelta(days=1)
+    Inflight.objects.update(lease_until=long_ago, worker=WORKER)
+    Worker.objects.update(status="gone", seen_at=long_ago)
+    assert expired_runs() == []
+    assert lose(Expired(published.pk, row.epoch)) is None
+    assert lose_runs_of(WORKER) == 0
+    for task in (in_line, published):
+        task.refresh_from_db()
+        assert (task.status, task.losses, task.attempt) == ("queued", 0, 0)
 
 
 def test_a_lost_task_that_is_not_idempotent_never_starts_again_by_itself(tenant: Tenant) -> None:

@@ -44,6 +44,26 @@ def test_an_expired_result_is_gone_and_says_so_while_the_status_stays(acme: Worl
     assert Event.objects.filter(task_id=old.pk).count() == old.last_seq
 
 
+def test_nobody_is_shown_an_expired_result_whose_row_is_not_emptied_yet(acme: World) -> None:
+    old = age(ended(submitted(acme.acme), result={"n": 1}), days=31)
+    young = age(ended(submitted(acme.acme), result={"n": 2}), days=29)
+    caller = acme.token()
+    tasks = "/api/v1/tenants/acme/tasks"
+    listed = {row["id"]: row for row in caller.get(tasks).json()["results"]}
+    for task, expired in ((old, True), (young, False)):
+        path = f"{tasks}/{task.pk}"
+        result = None if expired else task.result
+        alone = caller.get(path).json()
+        for shown in (alone, listed[str(task.pk)]):
+            assert (shown["status"], shown["result"]) == ("completed", result)
+            assert shown["result_expired"] is expired
+        (of_list,) = caller.get(f"{path}/runs").json()["results"]
+        for run in (alone["runs"][0], of_list, caller.get(f"{path}/runs/1").json()):
+            assert (run["status"], run["result"]) == ("completed", result)
+        task.refresh_from_db()
+        assert task.result is not None
+
+
 def test_the_system_worker_looks_after_it(
     tenant: Tenant, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from html import escape
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.test import Client
 
 from tasks.models import Task, Worker
@@ -124,6 +125,19 @@ def test_a_waiting_task_says_why(world: World, log_in: Browser) -> None:
     page = page_of(log_in("alice"), submitted(world.acme, "lint.ruff"))
     assert "Why it is not running" in page
     assert "No worker of the critical pool can run lint.ruff." in page
+
+
+def test_a_result_is_shown_as_long_as_it_is_kept(world: World, log_in: Browser) -> None:
+    task = ended(submitted(world.acme), result={"answer": 4711})
+    alice = log_in("alice")
+    assert "4711" in page_of(alice, task)
+    month = timedelta(days=31)
+    Task.objects.filter(pk=task.pk).update(
+        started_at=F("started_at") - month, finished_at=F("finished_at") - month
+    )
+    page = page_of(alice, task)
+    assert "4711" not in page
+    assert "kept for long enough, and is gone" in page
 
 
 def test_a_scheduled_task_shows_when_it_starts(world: World, log_in: Browser) -> None:

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from rest.errors import ValidationFailed
 from tasks.models import Task, TaskType
+from tasks.selectors.representation import result_expired
 from tasks.selectors.tasks import visible_task
 from tasks.selectors.waiting import waiting_for
 from tasks.states import RunStatus, Status, is_terminal
@@ -87,6 +88,7 @@ def _state(visit: Visit, task: Task) -> dict[str, Any]:
         "task": task,
         "runs": runs,
         "run": runs[0] if runs else None,
+        "result_expired": result_expired(task),
         "waiting": waiting_for(task),
         "moments": timeline(task),
         "files": files_of(task),

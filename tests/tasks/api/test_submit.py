@@ -201,7 +201,9 @@ def test_test_types_do_not_exist_where_they_are_off(acme: World, settings: Any) 
     plain = settings.SWITCHYARD.model_copy(update={"test_task_types": False})
     with override_settings(SWITCHYARD=plain):
         answer = acme.token().post(TASKS, {"type": "test.dummy"})
+        assert pointers(answer) == ["/type"]
         assert answer.json()["code"] == "unknown_task_type"
+        assert not Task.objects.exists()
         names = acme.token().get("/api/v1/tenants/acme/task-types").json()["results"]
         assert "test.dummy" not in [row["name"] for row in names]
         assert acme.token().get("/api/v1/tenants/acme/task-types/test.dummy").status_code == 404
