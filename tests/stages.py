@@ -1,11 +1,12 @@
-"""``make test``: the whole suite in three stages, the fast tests first.
+"""``make test``: the whole suite in four stages, the fast tests first.
 
     python -m tests.stages [arguments for pytest]
 
 1. ``quick``: everything that needs no more than the database and the broker, in parallel by file.
-2. ``platforms``: what starts web servers or whole platforms, by file as well. It mostly waits, for
-   leases, graces and pauses, so there is one worker more.
-3. ``alone``: promises about seconds, which are measured when nothing else runs, and the browser's,
+2. ``servers``: what starts web servers and asks them in real time. They answer within their second
+   only where no platform starts beside them.
+3. ``platforms``: what starts whole platforms, by file as well.
+4. ``alone``: promises about seconds, which are measured when nothing else runs, and the browser's,
    which come last in a process of their own: Playwright leaves an event loop running in the main
    thread, and Django refuses its database there from then on.
 
@@ -23,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PLATFORMS = ("chaos", "e2e", "ops", "live", "security")
+SERVERS = ("live",)
+PLATFORMS = ("chaos", "e2e", "ops", "security")
 ALONE = ("pace", "browser")
 # Every worker has two of the 16 databases of the test session's Valkey, and its controller too.
 MOST_WORKERS = 7
@@ -32,19 +34,25 @@ INTERRUPTED = 2
 
 
 def stages() -> dict[str, list[str]]:
-    """Return pytest's arguments for each stage. Tests wait as much as they compute, or more."""
-    slow = [f"tests/{folder}" for folder in (*PLATFORMS, *ALONE)]
+    """Return pytest's arguments for each stage."""
+    servers, platforms, alone = (
+        [f"tests/{folder}" for folder in each] for each in (SERVERS, PLATFORMS, ALONE)
+    )
     return {
-        "quick": [*_parallel(1), *(f"--ignore={path}" for path in slow)],
+        "quick": [
+            *_parallel(),
+            *(f"--ignore={path}" for path in (*servers, *platforms, *alone)),
+        ],
+        "servers": [*_parallel(), *servers],
         # In this order, long files first: nobody waits at the end for the one that came last.
-        "platforms": [*_parallel(2), "--no-loadscope-reorder", *slow[: len(PLATFORMS)]],
-        "alone": slow[len(PLATFORMS) :],
+        "platforms": [*_parallel(), "--no-loadscope-reorder", *platforms],
+        "alone": alone,
     }
 
 
-def _parallel(more: int) -> list[str]:
-    """Return the arguments for as many workers as there are processors, and some more."""
-    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + more)
+def _parallel() -> list[str]:
+    """Return the arguments for one worker more than there are processors: tests also wait."""
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
     return [f"--numprocesses={workers}", "--dist=loadfile"]
 
 

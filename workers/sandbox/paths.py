@@ -103,7 +103,16 @@ def binds_and_links(
     return binds, links
 
 
-def search_path(toolchains: Iterable[Path]) -> str:
+def find_all(toolchains: tuple[Path, ...]) -> None:
+    """Look all paths up once, for forks of this process to know them."""
+    for code in (True, False):
+        binds_and_links(readable(toolchains, code))
+    search_path(toolchains)
+    site_packages()
+
+
+@lru_cache(maxsize=64)
+def search_path(toolchains: tuple[Path, ...]) -> str:
     """PATH: each toolchain's `bin` (or itself, where it has none), the interpreter's, the system's."""
     folders = [path / "bin" if (path / "bin").is_dir() else path for path in toolchains]
     executable, prefix = interpreter()

@@ -31,6 +31,7 @@ from tasks import announce, fault_points
 from workers.registry import handler_modules
 from workers.sandbox import Level
 from workers.sandbox.handler_server import keep_servers_running, start_servers
+from workers.sandbox.paths import find_all
 from workers.supervisor.guard import guard
 from workers.supervisor.guard import log as guards_log
 from workers.supervisor.place import Place, handler_users, isolation_level, workspace_root
@@ -51,6 +52,7 @@ def warm_up(**_signal: Any) -> None:
     workspace_root()
     handler_users()
     guards_log.bind()
+    find_all(settings.SWITCHYARD.toolchains)
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
     if isolation_level() is not Level.FULL:
         start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))

@@ -32,7 +32,10 @@ def build(binds: list[str], links: list[tuple[str, str]], workspace: str, tempor
     os.chdir("/")
     _bind(temporary, OWN, "/tmp")  # noqa: S108 - the run's own folder; others may stand below it
     for path in binds:
-        _bind(path, READ_ONLY)
+        try:
+            _bind(path, READ_ONLY)
+        except FileNotFoundError:  # removed since the worker looked for it: nobody needs it any more
+            continue
     _etc(workspace)
     for path, target in links:
         os.makedirs(os.path.dirname(path), exist_ok=True)
