@@ -86,10 +86,14 @@ class Servers:
         return redis.Redis.from_url(self.addresses["broker_url_tcp"])
 
     def backends(self, role: str) -> list[int]:
-        """Return PostgreSQL's processes that serve one role (``web``, ``dispatcher``, ``worker``…)."""
+        """Return PostgreSQL's processes that serve one role (``web``, ``dispatcher``, ``worker``…).
+
+        Supervisors have theirs from their machine's pooler, which names no role.
+        """
+        names = [f"switchyard-{role}", *(["switchyard"] if role == "worker" else [])]
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             rows = connection.execute(
-                "SELECT pid FROM pg_stat_activity WHERE application_name = %s", [f"switchyard-{role}"]
+                "SELECT pid FROM pg_stat_activity WHERE application_name = ANY(%s)", [names]
             ).fetchall()
         return [pid for (pid,) in rows]
 
