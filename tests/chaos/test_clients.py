@@ -22,7 +22,7 @@ from tests.e2e.work import Json
 
 WATCHERS = 100
 BACKLOG = 1000
-LEAST_RUNS = 60
+LEAST_RUNS = 120
 MESSAGES_PER_RUN = 1.2
 
 

@@ -14,7 +14,7 @@ from tests.chaos.dispatchers import second
 from tests.chaos.stage import Stage
 from tests.conftest import Eventually
 
-LOST_WITHIN = 90.0
+LOST_WITHIN = 40.0
 """The lead's lease, the longest sleep in a transaction (8 s), and a busy machine's time."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.soak import soak
 from tests.chaos.stage import open_stage
 
-SECONDS = 15.0
+SECONDS = 20.0
 SEED = 4711
 
 
@@ -17,5 +17,5 @@ def test_random_work_under_random_faults_keeps_every_promise() -> None:
         report = soak(stage, seed=SEED, seconds=SECONDS)
     print("\n".join(report.lines()))
     assert report.violations == []
-    assert report.tasks > 20
-    assert report.faults.total() > 2
+    assert report.tasks > 30
+    assert report.faults.total() > 3
