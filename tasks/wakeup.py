@@ -32,7 +32,12 @@ log = structlog.get_logger(__name__)
 
 def wake_up(queue: str, tenant_id: int) -> bytes:
     """Return what tells the dispatcher, for who asks it behind a COMMIT (:mod:`rest.statements`)."""
-    return NOTIFY.of({"lane": f"{queue}:{tenant_id}"})
+    return NOTIFY.of({"lane": _lane(queue, tenant_id)})
+
+
+def _lane(queue: str, tenant_id: int) -> str:
+    """Return how a notification names a lane."""
+    return f"{queue}:{tenant_id}"
 
 
 def wake_on_commit(queue: str, tenant_id: int) -> None:
@@ -64,7 +69,7 @@ class _Debouncer:
 
     def ring(self, queue: str, tenant_id: int) -> None:
         with self._changed:
-            self._lanes.add(f"{queue}:{tenant_id}")
+            self._lanes.add(_lane(queue, tenant_id))
             self._changed.notify()
 
     def _run(self) -> None:

@@ -26,8 +26,7 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
         QueuedLimit: the tenant or the lane is full.
     """
     rate = limits.get("submit_per_second")
-    total = limits.get("queued")
-    lane = limits.get("queues", {}).get(queue, {}).get("queued")
+    total, lane = _queued(queue, limits)
     if rate is not None:
         _take_token(tenant_id, float(rate))
     if not enters_line:
@@ -43,14 +42,17 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
 
 def unlimited(queue: str, limits: dict[str, Any]) -> bool:
     """Return whether no limit of the tenant has to be asked before a task enters a queue's line."""
-    lane = limits.get("queues", {}).get(queue, {}).get("queued")
-    return limits.get("submit_per_second") is None and limits.get("queued") is None and lane is None
+    return limits.get("submit_per_second") is None and _queued(queue, limits) == (None, None)
+
+
+def _queued(queue: str, limits: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return how many tasks the tenant may have in line, in all and in this queue."""
+    return limits.get("queued"), limits.get("queues", {}).get(queue, {}).get("queued")
 
 
 def room(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
     """Raise what :func:`admit` would raise for the queued limits, without counting anything."""
-    lane = limits.get("queues", {}).get(queue, {}).get("queued")
-    for name, limit in (("", limits.get("queued")), (queue, lane)):
+    for name, limit in zip(("", queue), _queued(queue, limits), strict=True):
         if limit is None:
             continue
         row = Backlog.objects.filter(tenant_id=tenant_id, queue=name).first()
@@ -66,8 +68,7 @@ def check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
     Raises:
         QueuedLimit: the tenant or the lane has one task too many now.
     """
-    lane = limits.get("queues", {}).get(queue, {}).get("queued")
-    for name, limit in (("", limits.get("queued")), (queue, lane)):
+    for name, limit in zip(("", queue), _queued(queue, limits), strict=True):
         if limit is None:
             continue
         counted = Backlog.objects.filter(tenant_id=tenant_id, queue=name)
