@@ -16,9 +16,12 @@ from tests.tenants.callers import (
 __all__ = ["lasting_world", "the_trail_may_be_emptied_between_tests"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def common_stage() -> Iterator[Stage]:
-    """The stage that the chaos tests of one process share; each leaves it as it found it."""
+    """The stage that the chaos tests of one process share; each leaves it as it found it.
+
+    It ends with them: a platform that nobody uses any more takes a twentieth of a processor.
+    """
     with open_stage(SWITCHYARD_WEB_CONNECTIONS="8") as running:
         yield running
         running.check_machine()
