@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import connection, transaction
 
 from tasks.services.keys import SLOTS
-from workers.dispatcher.store import NAME
+from workers.dispatcher.store import NAME, prepared
 
 TOGETHER = 500
 
@@ -62,19 +62,15 @@ RETURNING queue, tenant_id
 
 def let_in(leader: int) -> set[tuple[str, int]]:
     """Give free keys to those who wait for them and return the lanes (queue, tenant) that have grown."""
-    with connection.cursor() as cursor:
-        cursor.execute(CHOOSE)
-        chosen = cursor.fetchall()
-        if not chosen:
-            return set()
-        with transaction.atomic():
-            cursor.execute(
-                LET_IN,
-                {
-                    "name": NAME,
-                    "leader": leader,
-                    "ids": [row[0] for row in chosen],
-                    "slots": [row[1] for row in chosen],
-                },
-            )
-            return {(row[0], row[1]) for row in cursor.fetchall()}
+    chosen = prepared(CHOOSE, {})
+    if not chosen:
+        return set()
+    values = {
+        "name": NAME,
+        "leader": leader,
+        "ids": [row[0] for row in chosen],
+        "slots": [row[1] for row in chosen],
+    }
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LET_IN, values)
+        return {(row[0], row[1]) for row in cursor.fetchall()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import structlog
-from django.db import connection, transaction
+from django.db import transaction
 
 from tasks.models import Inflight
 from tasks.states import Queue
@@ -23,7 +23,7 @@ BORROWER = Queue.CRITICAL
 OVERDUE = """
 SELECT task_id, epoch FROM inflight
  WHERE pool IS NOT NULL AND state = 'dispatched' AND lease_until < clock_timestamp()
- ORDER BY dispatched_at LIMIT %s
+ ORDER BY dispatched_at LIMIT %(limit)s
 """
 
 log = structlog.get_logger(__name__)
@@ -45,9 +45,7 @@ def take_back(leader: int, publisher: Publisher, limit: int) -> int:
 
     Wherever the old message is, it is void then: the lender may have no worker left to take it.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(OVERDUE, [limit])
-        overdue = [(row[0], row[1]) for row in cursor.fetchall()]
+    overdue = store.prepared(OVERDUE, {"limit": limit})
     if overdue:
         with transaction.atomic():
             bells = store.republish(leader, overdue)

@@ -9,7 +9,6 @@ from tasks.selectors.ability import WORKER_SILENT_SECONDS
 from tasks.services.lose import expired_runs, lose
 from tasks.services.release import due
 from tasks.services.workers import workers_lose_silent
-from tasks.states import Queue
 from workers.dispatcher import lending, store
 from workers.dispatcher.publisher import Publisher
 
@@ -50,15 +49,12 @@ def ring_again(leader: int, publisher: Publisher) -> int:
     if publisher.broker_down:
         return 0
     rung = lending.take_back(leader, publisher, BATCH)
-    for queue in Queue:
-        total, overdue = store.unclaimed(queue, BATCH)
-        if not overdue:
-            continue
+    for queue, overdue in store.overdue(BATCH).items():
         depth = publisher.depth(queue)
         if publisher.broker_down:
             # Asking has shown that nothing can be published now; the messages are as lost later.
             return rung
-        missing = len(overdue) if depth is None else max(0, total - depth)
+        missing = len(overdue) if depth is None else max(0, store.unclaimed(queue) - depth)
         lost, waiting = overdue[:missing], overdue[missing:]
         if waiting:
             store.grant_time(waiting)

@@ -139,6 +139,20 @@ UPDATE inflight i
 RETURNING i.task_id, i.queue, i.tenant_id, i.epoch, i.token
 """  # noqa: S608 - our own text
 
+OVERDUE = """
+SELECT queue, task_id, epoch FROM inflight
+ WHERE pool IS NULL AND state = 'dispatched' AND lease_until < clock_timestamp()
+ ORDER BY dispatched_at LIMIT %(limit)s
+"""
+
+UNCLAIMED = """
+SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %(pool)s AND state = 'dispatched'
+"""
+
+DUE = """
+SELECT task_id, what FROM later WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %(limit)s
+"""
+
 LANE_SNAPSHOT = """
 INSERT INTO lane (tenant_id, queue, running, waiting_for, detail, vtime, updated_at)
 SELECT *, clock_timestamp()
@@ -179,15 +193,13 @@ class LaneState:
 
 def lanes_with_work(queue: str) -> list[int]:
     """Return the tenants that have a ready task in ``queue``."""
-    with connection.cursor() as cursor:
-        cursor.execute(LANES_WITH_WORK, {"queue": queue})
-        return [row[0] for row in cursor.fetchall()]
+    return [tenant_id for (tenant_id,) in prepared(LANES_WITH_WORK, {"queue": queue})]
 
 
 def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Candidate]]:
     """Return the first ``depth`` tasks of each lane, in order."""
     found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
-    rows = _prepared(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
+    rows = prepared(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
     for row in rows:
         found[row[0]].append(Candidate._make(row[1:]))
     return found
@@ -206,7 +218,7 @@ def dispatch(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[Door
         "secret": _secret(),
         "timeout": settings.SWITCHYARD.dispatch_timeout,
     }
-    return [Doorbell._make(row) for row in _prepared(DISPATCH, values)]
+    return [Doorbell._make(row) for row in prepared(DISPATCH, values)]
 
 
 def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
@@ -234,24 +246,21 @@ def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def unclaimed(pool: str, limit: int) -> tuple[int, list[tuple[uuid.UUID, int]]]:
-    """Return how many tasks a pool was sent and has not claimed, and the overdue of them, oldest first.
+def overdue(limit: int) -> dict[str, list[tuple[uuid.UUID, int]]]:
+    """Return the tasks (id, epoch) that nobody has claimed in time, by queue, the oldest first.
 
-    Those that were lent its slots are in the number alone (see :func:`lending.take_back`).
+    Those that were lent slots of another pool are not among them (see :func:`lending.take_back`).
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %s AND state = 'dispatched'",
-            [pool],
-        )
-        total = cursor.fetchone()
-        cursor.execute(
-            "SELECT task_id, epoch FROM inflight"
-            " WHERE queue = %s AND pool IS NULL AND state = 'dispatched'"
-            " AND lease_until < clock_timestamp() ORDER BY dispatched_at LIMIT %s",
-            [pool, limit],
-        )
-        return (total[0] if total else 0), [(row[0], row[1]) for row in cursor.fetchall()]
+    found: dict[str, list[tuple[uuid.UUID, int]]] = {}
+    for queue, task_id, epoch in prepared(OVERDUE, {"limit": limit}):
+        found.setdefault(queue, []).append((task_id, epoch))
+    return found
+
+
+def unclaimed(pool: str) -> int:
+    """Return how many tasks a pool was sent and has not claimed, the lent ones among them."""
+    ((count,),) = prepared(UNCLAIMED, {"pool": pool})
+    return int(count)
 
 
 def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doorbell]:
@@ -265,7 +274,7 @@ def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doo
         "timeout": settings.SWITCHYARD.dispatch_timeout,
         "longest": LONGEST_WAIT,
     }
-    return [Doorbell._make(row) for row in _prepared(REPUBLISH, values)]
+    return [Doorbell._make(row) for row in prepared(REPUBLISH, values)]
 
 
 def grant_time(overdue: Sequence[tuple[uuid.UUID, int]]) -> None:
@@ -280,7 +289,7 @@ def grant_time(overdue: Sequence[tuple[uuid.UUID, int]]) -> None:
 
 def inflight() -> list[InflightRow]:
     """Return all that is dispatched or running; a few thousand rows at most."""
-    return _prepared(
+    return prepared(
         "SELECT ordinal, queue, tenant_id, type_id, state = 'running', task_id, coalesce(pool, queue)"
         " FROM inflight",
         {},
@@ -341,16 +350,11 @@ def write_lanes(states: Sequence[LaneState]) -> None:
 
 def due_items(limit: int) -> list[tuple[uuid.UUID, str]]:
     """Return (task, what) of all whose time has come, the longest overdue first."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT task_id, what FROM later WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %s",
-            [limit],
-        )
-        return [(row[0], row[1]) for row in cursor.fetchall()]
+    return prepared(DUE, {"limit": limit})
 
 
-def _prepared(statement: str, values: Mapping[str, Any]) -> list[Any]:
-    """Run one of the statements that every batch needs, and return its rows.
+def prepared(statement: str, values: Mapping[str, Any]) -> list[Any]:
+    """Run one of the statements that come again and again, and return its rows.
 
     Django's cursor writes all values into the text, which PostgreSQL then reads and plans anew. With
     hundreds of ids that costs more than the statement itself: here it is planned once, and values and
