@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connection, transaction
 
 from tasks.services.keys import SLOTS
@@ -65,7 +67,7 @@ def let_in(leader: int) -> set[tuple[str, int]]:
     chosen = prepared(CHOOSE, {})
     if not chosen:
         return set()
-    values = {
+    values: dict[str, Any] = {
         "name": NAME,
         "leader": leader,
         "ids": [row[0] for row in chosen],
