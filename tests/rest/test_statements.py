@@ -91,6 +91,8 @@ def test_a_commit_sent_along_ends_the_transaction_and_django_goes_on() -> None:
         transaction.on_commit(lambda: told.append("after"))
         assert outermost()
         ask(ADD.of({"slug": "one"}), COMMIT)
+        # Over with this question: Django's own commit, which comes later, would cost another one.
+        assert connection.connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert told == []
     assert told == ["after"]
     with transaction.atomic():

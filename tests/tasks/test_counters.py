@@ -83,6 +83,24 @@ def test_a_counter_that_has_drifted_is_repaired() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_counters_go_on_counting_while_their_limits_are_lifted() -> None:
+    """Submissions without a limit take a way of their own, and the limit may come back."""
+    publish_types()
+    start_platform()
+    tenant = Tenant.objects.create(slug="lifted", name="Lifted")
+    for queue in ("", "normal"):
+        Limit.objects.create(tenant=tenant, queue=queue, queued=2)
+    submitted(tenant)
+    Backlog.objects.update(settled=True)
+    Limit.objects.update(queued=None)
+    submitted(tenant)
+    assert list(Backlog.objects.values_list("queued", flat=True)) == [2, 2]
+    Limit.objects.filter(queue="").update(queued=2)
+    with pytest.raises(QueuedLimit):
+        submitted(tenant)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_change_inside_another_never_ends_the_transaction() -> None:
     """What it would commit is not all: a run that is given up is ended inside another change."""
     with one_change() as whole, one_change() as part:

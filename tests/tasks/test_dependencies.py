@@ -69,6 +69,13 @@ def test_a_child_meets_the_same_end_early_or_late(tenant: Tenant, reason: str, l
     assert list(told) == ["blocked", "cancelled"]
 
 
+def test_a_child_that_need_not_wait_any_more_names_its_parent_all_the_same(tenant: Tenant) -> None:
+    parent = ended(submitted(tenant))
+    child = submitted(tenant, depends_on=(parent.pk,))
+    assert state(child) == ("queued", None)
+    assert Dependency.objects.get(child=child).parent_id == parent.pk
+
+
 def test_a_diamond_starts_its_foot_when_both_sides_are_done(tenant: Tenant) -> None:
     top = submitted(tenant)
     left, right = (submitted(tenant, depends_on=(top.pk,)) for _ in range(2))

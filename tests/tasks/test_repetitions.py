@@ -30,6 +30,9 @@ def test_lines_that_are_told_again_are_stored_once(tenant: Tenant) -> None:
     assert append(task.pk, claimed.epoch, [said[0], more], again=True) == last
     with pytest.raises(Fenced):
         append(task.pk, claimed.epoch + 1, said, again=True)
+    # Also where nothing of it would be new: what is stored already is somebody else's.
+    with pytest.raises(Fenced):
+        append(task.pk, claimed.epoch + 1, [said[0], more], again=True)
 
 
 def test_an_end_that_is_told_again_is_refused_without_a_word(tenant: Tenant) -> None:

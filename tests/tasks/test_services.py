@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from tasks.errors import Fenced, KeyConflict, NotRetryable, QueuedLimit, SubmitRate, TaskFinished
-from tasks.models import Backlog, Event, Inflight, Later, Ready, Run, Task
+from tasks.models import Backlog, Event, Inflight, Later, LogChunk, Ready, Run, Task
 from tasks.outcomes import Outcome
 from tasks.services.append import Checkpoint, Progress, append
 from tasks.services.cancel import cancel
@@ -24,7 +24,7 @@ from tasks.services.release import due
 from tasks.services.retry import retry
 from tasks.states import RunStatus, Status
 from tenants.models import Limit, Tenant
-from tests.tasks.api.work import TOKEN, WORKER, dispatched, ended, failed, running, submitted
+from tests.tasks.api.work import TOKEN, WORKER, dispatched, ended, failed, lines, running, submitted
 
 WHO: dict[str, Any] = {
     "worker": WORKER,
@@ -65,10 +65,13 @@ def test_a_stale_forged_or_misrouted_message_changes_nothing(
 ) -> None:
     task = submitted(tenant)
     dispatched(task)
+    before = Inflight.objects.get(pk=task.pk)
     assert claim(task.pk, epoch, token, queue=queue, **WHO) is None
     assert claim(uuid.uuid4(), epoch, token, queue=queue, **WHO) is None
     assert fresh(task).status == "queued"
-    assert Inflight.objects.get(pk=task.pk).state == "dispatched"
+    # Nor is the good message given up for it: only who had that one may hand it back.
+    now = Inflight.objects.get(pk=task.pk)
+    assert (now.state, now.lease_until) == ("dispatched", before.lease_until)
 
 
 def test_a_late_attempt_can_record_nothing_and_its_try_is_written_down(tenant: Tenant) -> None:
@@ -126,9 +129,25 @@ def test_a_lost_task_that_is_not_idempotent_fails_with_its_reason(tenant: Tenant
 def test_a_checkpoint_is_there_for_the_next_attempt(tenant: Tenant) -> None:
     task = submitted(tenant)
     claimed = running(task, Checkpoint(timezone.now(), {"step": 3}))
+    # What it says afterwards is no checkpoint, and takes none away.
+    append(task.pk, claimed.epoch, [Progress(timezone.now(), 60, "on its way")])
     finish(task.pk, claimed.epoch, Outcome(RunStatus.DROPPED, checkpointed=True))
     assert running(fresh(task)).checkpoint == {"step": 3}
     assert (fresh(task).restarts, fresh(task).failures) == (1, 0)
+
+
+def test_lines_belong_to_the_attempt_that_said_them(tenant: Tenant) -> None:
+    task = submitted(tenant, retry={"delay": 0, "jitter": 0})
+    first = running(task, lines(timezone.now(), "one", "two"))
+    error = {"code": "e", "message": "m"}
+    finish(task.pk, first.epoch, Outcome(RunStatus.FAILED, error=error, log_lines=2))
+    due(task.pk, "retry")
+    running(fresh(task), lines(timezone.now(), "three"))
+    chunks = LogChunk.objects.filter(task_id=task.pk).order_by("seq")
+    assert [(chunk.run, chunk.lines) for chunk in chunks] == [(1, ["one", "two"]), (2, ["three"])]
+    # Nor does a later attempt change what is told of an earlier one.
+    runs = Run.objects.filter(task=task).order_by("attempt")
+    assert [run.log_lines for run in runs] == [2, 1]
 
 
 # -- cancel ------------------------------------------------------------------------------------------
