@@ -13,8 +13,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar
+
+from tests.chaos.owners import UNKNOWN
 
 T = TypeVar("T")
 
@@ -45,11 +47,17 @@ class _Link:
     find_role: Callable[[], str]
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
+    _role: str = UNKNOWN
 
-    @cached_property
+    @property
     def role(self) -> str:
-        """Whose it is; found out only when a rule names a role, because looking is slow."""
-        return self.find_role()
+        """Whose it is; found out only when a rule names a role, because looking is slow.
+
+        The kernel's table of connections is no snapshot: on a busy machine one may be missing in it.
+        """
+        if self._role == UNKNOWN:
+            self._role = self.find_role()
+        return self._role
 
     def cut(self) -> None:
         for writer in (self.client, self.server):

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from tasks.errors import Fenced
 from tasks.services.append import append
@@ -29,8 +30,11 @@ def rehearse() -> None:
     lease = LeaseWatch(1.0, since=time.monotonic())
     output = Output(cap=1024)
     output.feed("stdout", b"\n", datetime.now(UTC))
-    with suppress(DatabaseError):
+    try:
         claim(NO_TASK, 0, "", queue="", worker=NO_TASK, machine="", isolation="", pid=0)
         with suppress(Fenced):
             append(NO_TASK, 0, output.take())
-    lease.stop()
+    except DatabaseError:
+        connection.close()  # the claim of the task connects anew
+    finally:
+        lease.stop()

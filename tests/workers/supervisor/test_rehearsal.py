@@ -12,6 +12,7 @@ from tasks.models import Event, Inflight, Run, Task
 from tenants.models import Tenant
 from tests.conftest import Eventually
 from tests.tasks.api.work import dispatched, submitted
+from workers.supervisor import forget_ended_session
 from workers.supervisor.rehearsal import rehearse
 
 
@@ -37,4 +38,5 @@ def test_a_rehearsal_whose_session_has_ended_is_cut_short() -> None:
     ) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     rehearse()
-    connection.close()
+    forget_ended_session()
+    assert Task.objects.count() == 0
