@@ -1,4 +1,4 @@
-"""Whose connection is it? A local TCP port to the role of the process that opened it."""
+"""Whose connection is it? Two local TCP ports to the role of the process that opened it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ UNKNOWN = "?"
 POOLER = "ops.pools.pooler"
 
 
-def role_of(pids: Callable[[], Iterable[int]]) -> Callable[[int], str]:
-    """Return a function from a client's port to ``web``, ``dispatcher``, ``worker``, … or ``?``.
+def role_of(pids: Callable[[], Iterable[int]]) -> Callable[[int, int], str]:
+    """Return a function from a connection's ports to ``web``, ``dispatcher``, ``worker``, … or ``?``.
 
     ``pids`` gives the processes that may own it. A supervisor bears its pool's command line; a
     pool's processes and the pooler of their connections all count as ``worker``.
     """
 
-    def role(port: int) -> str:
-        inode = _inode(port)
+    def role(client: int, server: int) -> str:
+        inode = _inode(client, server)
         if inode is None:
             return UNKNOWN
         with suppress(OSError, ValueError, AssertionError):
@@ -33,12 +33,15 @@ def role_of(pids: Callable[[], Iterable[int]]) -> Callable[[int], str]:
     return role
 
 
-def _inode(port: int) -> str | None:
-    """Return the socket's inode, from the kernel's table of IPv4 connections."""
-    wanted = f"0100007F:{port:04X}"
+def _inode(client: int, server: int) -> str | None:
+    """Return the inode of the client's socket, from the kernel's table of IPv4 connections.
+
+    Connections to different servers may well have the same port at the client's end.
+    """
+    wanted = [f"0100007F:{port:04X}" for port in (client, server)]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1] == wanted:
+        if fields[1:3] == wanted:
             return fields[9]
     return None
 

@@ -13,10 +13,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
-
-from tests.chaos.owners import UNKNOWN
 
 T = TypeVar("T")
 
@@ -47,17 +45,11 @@ class _Link:
     find_role: Callable[[], str]
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
-    _role: str = UNKNOWN
 
-    @property
+    @cached_property
     def role(self) -> str:
-        """Whose it is; found out only when a rule names a role, because looking is slow.
-
-        The kernel's table of connections is no snapshot: on a busy machine one may be missing in it.
-        """
-        if self._role == UNKNOWN:
-            self._role = self.find_role()
-        return self._role
+        """Whose it is; found out only when a rule names a role, because looking is slow."""
+        return self.find_role()
 
     def cut(self) -> None:
         for writer in (self.client, self.server):
@@ -70,7 +62,7 @@ class Proxy:
     """A proxy in a thread of its own; :attr:`port` is where to connect to. Use as a context."""
 
     upstream: int
-    whose: Callable[[int], str] = lambda _port: EVERYBODY
+    whose: Callable[[int, int], str] = lambda _client, _server: EVERYBODY
     port: int = 0
     links: set[_Link] = field(default_factory=set)
     _ways: dict[str, Way] = field(default_factory=dict)
@@ -151,7 +143,8 @@ class Proxy:
         return self._ways.get(EVERYBODY, Way.OPEN)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(partial(self.whose, writer.get_extra_info("peername")[1]), writer)
+        ports = [writer.get_extra_info(name)[1] for name in ("peername", "sockname")]
+        link = _Link(partial(self.whose, *ports), writer)
         self.links.add(link)
         try:
             await self._permission(link, answers=False)
