@@ -49,19 +49,11 @@ from celery import signals
 from celery.app import trace
 from celery.concurrency import asynpool, prefork
 from celery.exceptions import ImproperlyConfigured
-from celery.utils.dispatch import Signal
 from celery.utils.log import get_logger
 
 from workers.worker_steps import note_dead_child
 
-__all__ = (
-    "OneShotPool",
-    "OneShotWorker",
-    "TaskPool",
-    "child_idle",
-    "freeze_heap",
-    "require_verified_versions",
-)
+__all__ = ("OneShotPool", "OneShotWorker", "TaskPool", "freeze_heap", "require_verified_versions")
 
 logger = get_logger(__name__)
 
@@ -86,11 +78,6 @@ RESULT_READ_LIMIT = 30.0
 
 #: Seconds between the pool's own rounds over all children: the net under everything above.
 MAINTAIN_EVERY = 1.0
-
-
-#: Sent in a child that has waited for :data:`IDLE_SECONDS`: no job of a backlog waits for this.
-child_idle = Signal(name="child_idle")
-IDLE_SECONDS = 0.02
 
 
 def require_verified_versions(installed: dict[str, str]) -> None:
@@ -218,15 +205,12 @@ class OneShotWorker(asynpool.Worker):
     def on_loop_start(self, pid: int) -> None:
         """Report for work, and only then let `worker_process_init` prepare for it: none waits for that.
 
-        Where no job comes soon, `child_idle` is the time for what would make it faster. A child whose
-        parent died before the death signal was set leaves at once.
+        A child whose parent died before the death signal was set leaves at once.
         """
         if os.getppid() != self._parent:
             os._exit(billiard_pool.EX_FAILURE)
         super().on_loop_start(pid)
         signals.worker_process_init.send(sender=self.initargs[1])
-        if not cast(Any, self).inq._reader.poll(IDLE_SECONDS):
-            child_idle.send(sender=self.initargs[1])
 
     def _ensure_messages_consumed(self, completed: int) -> bool:
         """Wait until the parent has counted the result, looking every 2 ms (cause 2).

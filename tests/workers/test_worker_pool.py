@@ -43,17 +43,6 @@ def test_every_task_runs_in_a_process_of_its_own(pool_worker: StartWorker, publi
     assert len({pid for _number, pid, _at in worker.lines("start")}) == 20
 
 
-def test_a_child_that_waits_is_told_once_and_takes_its_job_all_the_same(
-    pool_worker: StartWorker, publisher: Celery
-) -> None:
-    worker = pool_worker(slots=2).ready()
-    until(lambda: len(worker.lines("idle")) == 2, 10, "both children wait")
-    waiting = {pid for (pid,) in worker.lines("idle")}
-    send(publisher, range(2))
-    until(lambda: len(worker.numbers("end")) == 2, 10, "both end")
-    assert {pid for _number, pid, _at in worker.lines("start")} == waiting
-
-
 def test_slots_are_refilled_at_once(pool_worker: StartWorker, publisher: Celery) -> None:
     """Stock prefork takes 10 to 15 s for these and pauses up to 5 s between two."""
     worker = pool_worker().ready()

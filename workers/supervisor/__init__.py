@@ -2,7 +2,6 @@
 
 ==========  ==================================================================
 place       where this process is: worker, queue, machine, isolation level
-rehearsal   what is done before the task comes, so that it need not wait for it
 guard       the run, step by step, and the loop that watches its handler
 files       inputs into the workspace, artifacts out of it
 lease       keeping the claim alive, and dying in time when that fails
@@ -36,8 +35,6 @@ from workers.sandbox.paths import find_all
 from workers.supervisor.guard import guard
 from workers.supervisor.guard import log as guards_log
 from workers.supervisor.place import Place, handler_users, isolation_level, workspace_root
-from workers.supervisor.rehearsal import rehearse
-from workers.worker_pool import child_idle
 
 __all__ = ["supervise"]
 
@@ -69,12 +66,6 @@ def be_ready(**_signal: Any) -> None:
     """Connect to the database while there is nothing to do; without one the claim tries again."""
     with suppress(DatabaseError):
         connection.ensure_connection()
-
-
-@child_idle.connect(weak=False, dispatch_uid=__name__)
-def rehearse_meanwhile(**_signal: Any) -> None:
-    """Use the time in which no task comes."""
-    rehearse()
 
 
 def forget_ended_session() -> None:

@@ -1,7 +1,7 @@
 """The application that the tests' workers run: our settings and steps, tasks that keep a journal.
 
 Each line of the journal is one append: ``start <number> <pid> <monotonic>``, ``end <number>``,
-``lost <number>`` (its child died), ``supervise <task id> <epoch> <token>``, ``idle <pid>``.
+``lost <number>`` (its child died), ``supervise <task id> <epoch> <token>``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from workers import broker, worker_pool, worker_steps
+from workers import broker, worker_steps
 from workers.celery_settings import celery_settings
 from workers.messages import supervise_arguments
 
@@ -72,11 +72,6 @@ def dumpable() -> None:
 @app.task(name="workers.supervise", argument_rule=staticmethod(supervise_arguments))
 def supervise(task_id: str, epoch: int, token: str) -> None:
     note("supervise", task_id, epoch, token)
-
-
-@worker_pool.child_idle.connect(weak=False)
-def idle(**_signal: Any) -> None:
-    note("idle", os.getpid())
 
 
 @signals.task_failure.connect(weak=False)
