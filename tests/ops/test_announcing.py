@@ -56,25 +56,6 @@ def test_what_supervisors_tell_is_announced_the_newest_of_each_task_once(
     assert not place.exists()
 
 
-def test_the_first_is_announced_at_once_and_what_follows_together(
-    place: Path,
-    heard: list[News],
-    send: Send,
-    monkeypatch: pytest.MonkeyPatch,
-    eventually: Callable[..., None],
-) -> None:
-    monkeypatch.setattr(announcing, "REST_SECONDS", 1.0)
-    machine = Announcing(place)
-    machine.start()
-    send(TASK, 1, 1)
-    eventually(lambda: heard == [{(TASK, 1): 1}], seconds=0.9)
-    for seq in (2, 3, 4):
-        send(TASK, 1, seq)
-    eventually(lambda: len(heard) == 2)
-    machine.stop()
-    assert heard == [{(TASK, 1): 1}, {(TASK, 1): 4}]
-
-
 def test_it_ends_also_where_its_folder_was_removed(place: Path, heard: list[News]) -> None:
     machine = Announcing(place)
     machine.start()

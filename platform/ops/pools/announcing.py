@@ -1,27 +1,21 @@
 """Announces what this machine's supervisors have stored, over one warm connection instead of one a run.
 
-They send datagrams to a socket that only the workers' account can reach. The first after a pause is
-announced at once; what comes within :data:`REST_SECONDS` of an announcement is announced together, of
-each task the newest number alone. A datagram that is lost, or forged, is a doorbell that did not ring,
-or rang for nothing: listeners read the rows themselves.
+They send datagrams to a socket that only the workers' account can reach; what has come in together is
+announced together, of each task the newest number alone. A datagram that is lost, or forged, is a
+doorbell that did not ring, or rang for nothing: listeners read the rows themselves.
 """
 
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import threading
-import time
 import uuid
 from pathlib import Path
 
 from tasks.announce import announce_all
 
 logger = logging.getLogger(__name__)
-
-REST_SECONDS = 0.03
-"""Most announcements of short runs are saved by it, and no reader notices the delay."""
 
 MOST_TOGETHER = 200
 LONGEST = 128
@@ -43,21 +37,19 @@ class Announcing(threading.Thread):
 
     def run(self) -> None:
         """Announce what comes, and end when nothing more can."""
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        goes_on, rests_until = True, 0.0
-        while goes_on:
+        while True:
             news: News = {}
             goes_on = self._take(self._socket.recv(LONGEST), news)
             while goes_on and len(news) < MOST_TOGETHER:
-                # Read all the time: the kernel keeps few datagrams, and who finds no room for his
-                # announces by himself.
-                if not poller.poll(1000 * max(0.0, rests_until - time.monotonic())):
+                try:
+                    told = self._socket.recv(LONGEST, socket.MSG_DONTWAIT)
+                except BlockingIOError:
                     break
-                goes_on = self._take(self._socket.recv(LONGEST), news)
+                goes_on = self._take(told, news)
             if news:
                 announce_all(news)
-                rests_until = time.monotonic() + REST_SECONDS
+            if not goes_on:
+                return
 
     def stop(self) -> None:
         """Announce what has come, end, and remove the socket."""
