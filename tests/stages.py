@@ -53,7 +53,7 @@ def stages() -> dict[str, list[str]]:
 def _parallel() -> list[str]:
     """Return the arguments for one worker more than there are processors: tests also wait.
 
-    None of them has the browser's plugin: importing it takes each worker a second.
+    None of them has the browser's plugin: its tests run in the last stage.
     """
     workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
     return [f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:playwright"]
@@ -63,9 +63,9 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     """Run pytest and show what it says; return its exit code and its last line."""
     # Unbuffered, so that its dots are seen when they are made.
     command = [sys.executable, "-u", "-m", "pytest", *arguments]
-    # Where nothing compiled may be kept, each process of each stage rewrites all assertions anew (7 s).
-    environment = {**os.environ}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Where nothing compiled may be kept, each process of each stage rewrites all assertions anew.
+    unwanted = "PYTHONDONTWRITEBYTECODE"
+    environment = {name: value for name, value in os.environ.items() if name != unwanted}
     if sys.stdout.isatty():
         command.append("--color=yes")
     said = b""

@@ -81,7 +81,7 @@ def test_an_older_worker_of_the_pool_cannot_claim_it_and_a_newer_one_can(tenant:
     Inflight.objects.filter(pk=task.pk).update(lease_until=Now() + timedelta(days=1))
     assert not take(task, OLD, row)
     # It is to be published again at once, not when the message would have been given up.
-    assert store.overdue(10) == {"normal": [(task.pk, row.epoch)]}
+    assert store.overdue_by_queue(10) == {"normal": [(task.pk, row.epoch)]}
     assert take(task, NEW, row)
 
 

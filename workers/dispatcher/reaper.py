@@ -49,7 +49,7 @@ def ring_again(leader: int, publisher: Publisher) -> int:
     if publisher.broker_down:
         return 0
     rung = lending.take_back(leader, publisher, BATCH)
-    for queue, overdue in store.overdue(BATCH).items():
+    for queue, overdue in store.overdue_by_queue(BATCH).items():
         depth = publisher.depth(queue)
         if publisher.broker_down:
             # Asking has shown that nothing can be published now; the messages are as lost later.

@@ -139,10 +139,16 @@ UPDATE inflight i
 RETURNING i.task_id, i.queue, i.tenant_id, i.epoch, i.token
 """  # noqa: S608 - our own text
 
+# Of each queue its own oldest: one whose broker has lost much takes nothing from the others.
 OVERDUE = """
-SELECT queue, task_id, epoch FROM inflight
- WHERE pool IS NULL AND state = 'dispatched' AND lease_until < clock_timestamp()
- ORDER BY dispatched_at LIMIT %(limit)s
+SELECT wanted.queue, late.task_id, late.epoch
+  FROM unnest(%(queues)s::text[]) AS wanted(queue)
+ CROSS JOIN LATERAL (
+   SELECT task_id, epoch FROM inflight i
+    WHERE i.queue = wanted.queue AND pool IS NULL AND state = 'dispatched'
+      AND lease_until < clock_timestamp()
+    ORDER BY dispatched_at LIMIT %(limit)s
+ ) AS late
 """
 
 UNCLAIMED = """
@@ -246,13 +252,15 @@ def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def overdue(limit: int) -> dict[str, list[tuple[uuid.UUID, int]]]:
-    """Return the tasks (id, epoch) that nobody has claimed in time, by queue, the oldest first.
+def overdue_by_queue(limit: int) -> dict[str, list[tuple[uuid.UUID, int]]]:
+    """Return the tasks (id, epoch) that nobody has claimed in time, each queue's oldest first.
 
-    Those that were lent slots of another pool are not among them (see :func:`lending.take_back`).
+    Of one queue ``limit`` at most. Those that were lent slots of another pool are not among them (see
+    :func:`lending.take_back`).
     """
     found: dict[str, list[tuple[uuid.UUID, int]]] = {}
-    for queue, task_id, epoch in prepared(OVERDUE, {"limit": limit}):
+    values = {"queues": [queue.value for queue in Queue], "limit": limit}
+    for queue, task_id, epoch in prepared(OVERDUE, values):
         found.setdefault(queue, []).append((task_id, epoch))
     return found
 

@@ -103,7 +103,7 @@ def test_an_unclaimed_message_is_void_once_it_was_published_again(tenant: Tenant
     task = submitted(tenant)
     (first,) = dispatch(leader, task)
     overdue()
-    late = store.overdue(10)["normal"]
+    late = store.overdue_by_queue(10)["normal"]
     assert (store.unclaimed("normal"), late) == (1, [(task.pk, 1)])
     (second,) = store.republish(leader, late)
     assert (second.epoch, second.token != first.token) == (2, True)
@@ -118,7 +118,7 @@ def test_a_slow_worker_gets_more_time_with_each_publishing(tenant: Tenant, leade
     given = []
     for _ in range(5):
         overdue()
-        store.republish(leader, store.overdue(10)["normal"])
+        store.republish(leader, store.overdue_by_queue(10)["normal"])
         until = Inflight.objects.get(pk=task.pk).lease_until
         given.append(
             round((until - database_now()).total_seconds() / settings.SWITCHYARD.dispatch_timeout)
@@ -130,7 +130,7 @@ def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) ->
     task = submitted(tenant)
     running(task)
     overdue()
-    assert (store.unclaimed("normal"), store.overdue(10)) == (0, {})
+    assert (store.unclaimed("normal"), store.overdue_by_queue(10)) == (0, {})
     assert store.republish(leader, [(task.pk, 1)]) == []
 
 
