@@ -34,7 +34,7 @@ from workers.sandbox import (
     spawn,
     wipe_workspace,
 )
-from workers.sandbox.handler_server import start_servers
+from workers.sandbox.handler_server import start_servers, start_wall_server
 from workers.sandbox.identity import FIRST_UID
 from workers.sandbox.tree import descendants, processes
 
@@ -54,7 +54,10 @@ def stage(level: Level, own_user: bool) -> dict[str, str]:
             drop_as_a_worker_does(keep_setuid=own_user)
         harden_self()
         become_subreaper()
-        if level is not Level.FULL:  # as a worker has them
+        # As a worker has them.
+        if level is Level.FULL:
+            start_wall_server()
+        else:
             start_servers(["attack", "workers.handlers.dummy", "workers.handlers.shell"], [str(HERE)])
         return _attack(level, own_user, base) | _daemons(level, own_user, base)
     finally:

@@ -31,8 +31,7 @@ COLUMNS: tuple[Column, ...] = tuple((level, own) for own in (False, True) for le
 TEXT = """\
 # Isolation levels
 
-A handler starts in a sandbox: exec'd by its supervisor, or below `full` forked by a clean server that was
-exec'd. A worker tries which levels work on its machine
+A handler starts in a sandbox: exec'd, or below `full` forked by a clean server that was exec'd. A worker tries which levels work on its machine
 (`SWITCHYARD_ISOLATION=auto`), reports the level it uses, and refuses to start below
 `SWITCHYARD_ISOLATION_MINIMUM`.
 
@@ -76,8 +75,10 @@ Level `full` is built by our own launcher (`workers/sandbox/inside`), also where
   left: a keeper whose supervisor was killed ends its run's tree. Only when both are killed at the same
   moment do a handler's own children outlive them, until the pool manager, which inherits orphans as a
   subreaper, or the machine's sweep by SWITCHYARD_RUN in their environment ends them.
+- **At `full`** a clean server forks what builds the walls, and within them every handler is exec'd, in an
+  interpreter of its own; `shell.command`, which is ours, becomes its program there without one.
 - **Below `full`** handlers are forked by a server of their package instead of exec'd (`inside.server`),
-  which takes about a quarter of the processor time. The server is exec'd by itself, clean, and knows no run: plan, params and secrets
+  which takes about a quarter of the processor time. Either server is exec'd by itself, clean, and knows no run: plan, params and secrets
   go from the supervisor to the run's own process. What handlers of one package share is what importing
   them left in memory, and so the layout of it (ASLR) and the seed of Python's hashes.
 - **`process`** keeps no file, socket or process of the same user from a handler.

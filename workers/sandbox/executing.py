@@ -10,7 +10,7 @@ from typing import Any
 
 from workers.sandbox import paths
 
-BOOT = (
+BOOT = (  # the folder is the last argument, and not there for the program
     "import sys; sys.path.insert(0, sys.argv.pop()); "
     "from inside.{program} import main; del sys.path[0]; main()"
 )
@@ -22,6 +22,12 @@ ENDED = {signal.SIGTERM}
 RESET = [signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
+def command(program: str, *arguments: str) -> list[str]:
+    """Return the command line of our interpreter with `inside.<program>`."""
+    boot = BOOT.format(program=program)
+    return [str(paths.interpreter()[0]), "-I", "-S", "-X", "utf8", "-c", boot, *arguments, FOLDER]
+
+
 def execute(program: str, descriptors: Mapping[int, int], environment: Mapping[str, str]) -> int:
     """Exec `inside.<program>` and return its pid.
 
@@ -29,10 +35,10 @@ def execute(program: str, descriptors: Mapping[int, int], environment: Mapping[s
     when the interpreter cannot be started.
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, descriptors[each], each) for each in sorted(descriptors)]
-    executable = str(paths.interpreter()[0])
+    argv = command(program)
     return os.posix_spawn(
-        executable,
-        [executable, "-I", "-S", "-X", "utf8", "-c", BOOT.format(program=program), FOLDER],
+        argv[0],
+        argv,
         environment,
         file_actions=actions,
         setsigmask=list(ENDED),

@@ -23,6 +23,10 @@ from workers.sandbox.launch import Launch, Level
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 """The variables that a server has: none of ours."""
 BUILT_IN = "workers.handlers"
+WALLS = "walls"
+"""The name of the server at level `full`, which builds walls."""
+FORKED_BEHIND_WALLS = "workers.handlers.shell"
+"""The one module of handlers that it knows: they turn params into a program, and exec that."""
 ANSWER_SECONDS = 2.0
 """A server that has forked no keeper by then is passed over for this run."""
 
@@ -45,7 +49,6 @@ class HandlerServer:
         plan, write = os.pipe()
         described = {
             "parent": os.getpid(),
-            "argv": None,
             "roots": [str(paths.ROOT), str(paths.HANDLER_API.parent)],
             "python_path": [*map(str, paths.site_packages()), *self.python_path],
             "modules": list(self.modules),
@@ -93,7 +96,7 @@ class HandlerServer:
         """
         if self._requests is None:
             return None
-        descriptors = [theirs[number] for number in server.CARRIED]
+        descriptors = [theirs[number] for number in sorted(theirs)]
         try:
             socket.send_fds(self._requests, [b"F"], descriptors, socket.MSG_DONTWAIT)
         except OSError:
@@ -120,6 +123,12 @@ def start_servers(modules: Iterable[str], python_path: Sequence[str] = ()) -> No
         _servers[package].start()
 
 
+def start_wall_server() -> None:
+    """Start the server of level `full`: what it forks builds the walls and execs what is to run."""
+    _servers[WALLS] = HandlerServer((FORKED_BEHIND_WALLS,))
+    _servers[WALLS].start()
+
+
 def keep_servers_running() -> None:
     """Start those again that have ended."""
     for each in _servers.values():
@@ -135,15 +144,20 @@ def close_servers() -> None:
 def server_for(launch: Launch) -> HandlerServer | None:
     """Return the server that may fork what ``launch`` describes, if there is one.
 
-    Level `full` execs every handler. A program needs nothing imported, so any server will do.
+    A program needs nothing imported, so any server will do.
     """
     if launch.level is Level.FULL:
-        return None
+        return _servers.get(WALLS)
     if launch.job is None:
         return _servers.get(BUILT_IN)
     server = _servers.get(package_of(launch.job["handler"].partition(":")[0]))
     same_path = server is not None and server.python_path == tuple(launch.job.get("python_path", ()))
     return server if same_path else None
+
+
+def becomes_a_program(handler: str) -> bool:
+    """Whether a handler of level `full` needs no interpreter of its own, because it execs a program."""
+    return handler.partition(":")[0] == FORKED_BEHIND_WALLS
 
 
 def package_of(module: str) -> str:

@@ -1,8 +1,8 @@
 """Starts a sandboxed process and holds everything the supervisor needs to guard it.
 
-The child has none of our memory: it is exec'd, or, below level `full`, forked by a clean server that is
-(`handler_server`). It has eight descriptors that `inside.launcher` lists, and an environment without
-secrets.
+The child has none of our memory: it is exec'd, or forked by a clean server that is (`handler_server`).
+At level `full` all code that is not ours is exec'd, whoever builds the walls around it. The child has
+eight descriptors that `inside.launcher` lists, and an environment without secrets.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 import switchyard.runtime  # noqa: F401
 from workers.sandbox import paths, tree
 from workers.sandbox.egress import PORT, Egress
-from workers.sandbox.executing import execute, high
-from workers.sandbox.handler_server import server_for
+from workers.sandbox.executing import command, execute, high
+from workers.sandbox.handler_server import becomes_a_program, server_for
 from workers.sandbox.inside import launcher
 from workers.sandbox.launch import Exit, Launch, Level, SandboxError
 from workers.sandbox.workspace import HOME, TEMPORARY, WORK
@@ -53,7 +53,7 @@ class Sandboxed:
     more); `control` takes orders for a handler. `pidfd` becomes readable when the process has ended.
 
     `guarded` says that somebody inside guards the handler (`inside.reaper`): pid 1 at level `full`, or
-    the keeper of a handler that a server has forked (`served`), which is no child of ours.
+    the keeper of a handler. What a server has forked (`served`) is no child of ours.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Sandboxed:
         self.level = launch.level
         self.served = pid not in _children
         self.guarded = self.served or self.level is Level.FULL
-        self._own_processes = 1 if self.served else OF_THE_SANDBOX
+        self._own_processes = OF_THE_SANDBOX if self.level is Level.FULL else 1
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.stdout = ours["stdout"]
@@ -290,6 +290,11 @@ def _plan(launch: Launch) -> dict[str, Any]:
     binds, links = paths.binds_and_links(visible) if full else ([], [])
     shared = ["/tmp", "/dev"] if full else list(paths.SPECIAL)  # noqa: S108 - the run's own
     extra_python = list(launch.job.get("python_path", ())) if launch.job is not None else []
+    roots = [str(paths.ROOT), str(paths.HANDLER_API.parent)]
+    python_path = [*map(str, paths.site_packages()), *extra_python]
+    argv = list(launch.argv) if launch.argv else None
+    if full and launch.job is not None and not becomes_a_program(launch.job["handler"]):
+        argv = command("handler", *roots, *python_path)
     return {
         "level": launch.level.value,
         "parent": os.getpid(),
@@ -306,9 +311,10 @@ def _plan(launch: Launch) -> dict[str, Any]:
         "env": dict(launch.env),
         "environment": _environment(launch),
         "cwd": os.path.join(workspace, WORK, launch.cwd or "."),
-        "argv": list(launch.argv) if launch.argv else None,
-        "roots": [str(paths.ROOT), str(paths.HANDLER_API.parent)],
-        "python_path": [*map(str, paths.site_packages()), *extra_python],
+        "argv": argv,
+        "is_handler": handler,
+        "roots": roots,
+        "python_path": python_path,
     }
 
 

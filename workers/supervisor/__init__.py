@@ -30,7 +30,7 @@ from django.db import DatabaseError, connection, connections
 from tasks import announce, fault_points
 from workers.registry import handler_modules
 from workers.sandbox import Level
-from workers.sandbox.handler_server import keep_servers_running, start_servers
+from workers.sandbox.handler_server import keep_servers_running, start_servers, start_wall_server
 from workers.sandbox.paths import find_all
 from workers.supervisor.guard import guard
 from workers.supervisor.guard import log as guards_log
@@ -54,11 +54,13 @@ def warm_up(**_signal: Any) -> None:
     guards_log.bind()
     find_all(settings.SWITCHYARD.toolchains)
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
-    if isolation_level() is not Level.FULL:
+    if isolation_level() is Level.FULL:
+        start_wall_server()
+    else:
         start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))
-        signals.worker_before_create_process.connect(
-            lambda **_signal: keep_servers_running(), weak=False, dispatch_uid=f"{__name__}.servers"
-        )
+    signals.worker_before_create_process.connect(
+        lambda **_signal: keep_servers_running(), weak=False, dispatch_uid=f"{__name__}.servers"
+    )
 
 
 @signals.worker_process_init.connect(weak=False, dispatch_uid=__name__)

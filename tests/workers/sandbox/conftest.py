@@ -20,20 +20,22 @@ from workers.sandbox import (
     spawn,
     wipe_workspace,
 )
-from workers.sandbox.handler_server import close_servers, start_servers
+from workers.sandbox.handler_server import close_servers, start_servers, start_wall_server
 
 HERE = Path(__file__).parent
 AVAILABLE = detect()
 
 
-@pytest.fixture(params=[*Level, "container-served", "process-served"])
+@pytest.fixture(params=[*Level, *(f"{level}-served" for level in Level)])
 def level(request: pytest.FixtureRequest) -> Iterator[Level]:
     """Each isolation level that works on this machine, with and without servers that fork handlers."""
     name, _, served = str(request.param).partition("-")
     chosen = Level(name)
     if not AVAILABLE.available[chosen]:
         pytest.skip(f"level {chosen} does not work here: {AVAILABLE.reasons[chosen]}")
-    if served:
+    if served and chosen is Level.FULL:
+        start_wall_server()
+    elif served:
         modules = ["hostile", *(f"workers.handlers.{each}" for each in ("dummy", "shell", "http"))]
         start_servers(modules, [str(HERE)])
     yield chosen

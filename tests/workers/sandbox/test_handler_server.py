@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.workers.sandbox.conftest import AVAILABLE
 from tests.workers.sandbox.running import Finished, read_all, until
 from workers.sandbox import Launch, Level, Sandboxed, handler_server, make_workspace, spawn
 from workers.sandbox.handler_server import (
+    WALLS,
     HandlerServer,
     close_servers,
     keep_servers_running,
     start_servers,
+    start_wall_server,
 )
-from workers.sandbox.tree import processes
+from workers.sandbox.tree import descendants, processes
 
 Run = Callable[..., Finished]
 Start = Callable[..., Sandboxed]
@@ -31,8 +34,15 @@ MODULES = ["hostile", "workers.handlers.dummy", "workers.handlers.shell"]
 @pytest.fixture(autouse=True)
 def _servers() -> Iterator[None]:
     start_servers(MODULES, [str(HERE)])
+    if AVAILABLE.available[Level.FULL]:
+        start_wall_server()
     yield
     close_servers()
+
+
+full_works = pytest.mark.skipif(
+    not AVAILABLE.available[Level.FULL], reason=f"level full: {AVAILABLE.reasons.get(Level.FULL)}"
+)
 
 
 def the_server() -> HandlerServer:
@@ -52,8 +62,42 @@ def test_a_handler_is_forked_by_the_server_and_guarded_by_a_keeper(start: Start)
     until(lambda: sandboxed.usage().processes == 1)
 
 
-def test_at_level_full_a_handler_is_never_forked_by_a_server(start: Start) -> None:
-    assert not start(Level.FULL, "workers.handlers.dummy:behave", {"seconds": 60}).served
+@full_works
+def test_at_level_full_a_server_builds_the_walls_and_the_handler_is_exec_d(start: Start) -> None:
+    sandboxed = start(Level.FULL, "workers.handlers.dummy:behave", {"seconds": 60})
+    assert sandboxed.served
+    assert processes()[sandboxed.pid].parent == handler_server._servers[WALLS].pid
+
+    def lines() -> list[bytes]:
+        below = descendants(sandboxed.pid)
+        return [Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in below]
+
+    until(lambda: len(lines()) == 2 and b"inside.handler" in lines()[1])
+    assert b"inside.server" in lines()[0]
+
+
+@full_works
+def test_at_level_full_a_command_needs_no_interpreter_of_its_own(start: Start) -> None:
+    command = {"command": ["/bin/sleep", "60"]}
+    sandboxed = start(Level.FULL, "workers.handlers.shell:run_command", command, job={"secrets": {}})
+
+    def lines() -> list[bytes]:
+        below = descendants(sandboxed.pid)
+        return [Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in below]
+
+    until(lambda: lines()[1:] == [b"/bin/sleep\x0060\x00"])
+    assert b"inside.server" in lines()[0]
+
+
+@full_works
+def test_a_run_behind_walls_outlives_the_server_that_built_them(start: Start) -> None:
+    sandboxed = start(Level.FULL, "workers.handlers.dummy:behave", {"seconds": 60})
+    until(lambda: sandboxed.usage().processes == 1)
+    server = handler_server._servers[WALLS].pid
+    os.kill(server, signal.SIGKILL)
+    until(lambda: not is_alive(server))
+    assert is_alive(sandboxed.pid)
+    assert sandboxed.usage().processes == 1
 
 
 def test_no_run_finds_what_another_has_left_in_memory(run: Run) -> None:
@@ -80,13 +124,14 @@ def test_a_handler_whose_keeper_is_killed_dies_with_it(start: Start) -> None:
     until(lambda: not is_alive(handler))
 
 
-def test_a_keeper_ends_its_run_when_the_supervisor_is_gone(base: Path) -> None:
+@pytest.mark.parametrize("level", [pytest.param(Level.FULL, marks=full_works), Level.PROCESS])
+def test_a_run_of_a_server_ends_when_the_supervisor_is_gone(base: Path, level: Level) -> None:
+    how = "start_wall_server()" if level is Level.FULL else "start_servers(['workers.handlers.shell'])"
     code = (
         "import sys, signal; from pathlib import Path; from workers.sandbox import *\n"
-        "from workers.sandbox.handler_server import start_servers\n"
-        "start_servers(['workers.handlers.shell'])\n"
+        f"from workers.sandbox.handler_server import *; {how}\n"
         f"w = make_workspace(Path({str(base)!r}), 'w')\n"
-        "s = spawn(Launch(level=Level.PROCESS, workspace=w,\n"
+        f"s = spawn(Launch(level=Level('{level}'), workspace=w,\n"
         "    argv=('/bin/sh', '-c', 'setsid sleep 62.25 & setsid sleep 62.25 & wait')))\n"
         "assert s.served; print(s.pid, flush=True); signal.pause()"
     )

@@ -6,7 +6,7 @@ Order, at every level:
  3. `full`: namespaces, an init (`reaper`) as pid 1, a root of its own (`rootfs`)
  4. rlimits
  5. `full`, `container`: Landlock, then seccomp
- 6. the handler (`switchyard.runtime`, in this same interpreter) or a program
+ 6. the handler, in this interpreter or (`full`) in one of its own (`handler`), or a program
 
 Descriptors: 0 /dev/null, 1 stdout, 2 stderr, 3 orders in, 4 messages out, 5 the plan (marshal, from
 the supervisor), 6 status (a socket to the supervisor), 7 where the egress listener is handed out.
@@ -18,10 +18,9 @@ from __future__ import annotations
 import marshal
 import os
 import resource
-import sys
 from _signal import SIG_DFL, SIG_SETMASK, SIGPIPE, SIGXFSZ, pthread_sigmask, signal  # type: ignore[import-not-found]
 
-from . import kernel, landlock, reaper, rootfs, seccomp
+from . import handler, kernel, landlock, reaper, rootfs, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ def main() -> NoReturn:
     try:
         with open(PLAN, "rb") as file:
             plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our supervisor
-        import_ours(plan)
+        if not plan["argv"]:
+            handler.import_ours(plan["roots"], plan["python_path"])
     except Exception as error:
         refuse(str(error) or type(error).__name__)
     shut_in(plan)
@@ -58,23 +58,6 @@ def shut_in(plan: dict[str, Any]) -> NoReturn:
         refuse(str(error) or type(error).__name__)
     os.close(STATUS)
     _go(plan)
-
-
-def import_ours(plan: dict[str, Any]) -> None:
-    """Load our own packages while the folders they stand in can still be listed.
-
-    Afterwards they find their own parts by themselves, and nothing beside them can be imported.
-    """
-    if plan["argv"]:
-        return
-    sys.dont_write_bytecode = True
-    ours = sys.path[:]
-    sys.path[:0] = plan["roots"]
-    import switchyard.runtime  # noqa: F401
-    import workers.handlers
-    import workers.sandbox  # noqa: F401
-
-    sys.path[:] = [*ours, *plan["python_path"]]
 
 
 def refuse(reason: str) -> NoReturn:
@@ -99,7 +82,8 @@ def _own_session(plan: dict[str, Any]) -> None:
         os.setresuid(uid, uid, uid)
     if plan["level"] != "full":  # a new user namespace takes the outer capabilities away by itself
         kernel.drop_all_capabilities()
-    kernel.die_with_parent(plan["parent"])
+    if plan["parent"]:
+        kernel.die_with_parent(plan["parent"])
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -144,10 +128,10 @@ def _full(plan: dict[str, Any]) -> None:
     if plan["egress"]:
         reaper.hand_out_listener(EGRESS, plan["egress"])
     kernel.drop_all_capabilities()
-    handler = os.fork()
-    if handler:
+    guarded = os.fork()
+    if guarded:
         os.setsid()
-        reaper.serve(handler, STATUS)
+        reaper.serve(guarded, STATUS)
     os.setsid()
     kernel.die_with_parent(1)
     _shut(plan)
@@ -185,22 +169,23 @@ def _limit(limits: dict[str, int]) -> None:
 
 
 def _go(plan: dict[str, Any]) -> NoReturn:
-    """Become the handler."""
+    """Become the handler, or the program."""
     os.environ.update(plan["env"])
     os.chdir(plan["cwd"])
-    if plan["argv"]:
+    if not plan["argv"]:
+        handler.run()
+    if plan["is_handler"]:
+        for descriptor in handler.PIPES:
+            os.set_inheritable(descriptor, True)
+    else:
         signal(SIGPIPE, SIG_DFL)
         signal(SIGXFSZ, SIG_DFL)
         pthread_sigmask(SIG_SETMASK, ())
-        try:
-            os.execvpe(plan["argv"][0], plan["argv"], os.environ)  # noqa: S606 - no shell is the point
-        except OSError as error:
-            os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
-            os._exit(127)
-    from switchyard.runtime import leave
-    from switchyard.runtime import main as run
-
-    leave(run())
+    try:
+        os.execvpe(plan["argv"][0], plan["argv"], os.environ)  # noqa: S606 - no shell is the point
+    except OSError as error:
+        os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
+        os._exit(127)
 
 
 def _write(path: str, text: str) -> None:

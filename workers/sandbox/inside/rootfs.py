@@ -18,6 +18,7 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 SHARED_MEMORY = "size=64m,mode=1777"
 UID = GID = 1000
 """Who the handler is inside, whoever it is outside."""
+_there = {"", "/"}
 
 
 def build(binds: list[str], links: list[tuple[str, str]], workspace: str, temporary: str) -> None:
@@ -38,10 +39,10 @@ def build(binds: list[str], links: list[tuple[str, str]], workspace: str, tempor
             continue
     _etc(workspace)
     for path, target in links:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _folder(path.rpartition("/")[0])
         os.symlink(target, path)
     _dev()
-    os.makedirs("/proc", exist_ok=True)
+    _folder("/proc")
     no_exec = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", no_exec)
     _bind(workspace, OWN)
@@ -53,17 +54,29 @@ def build(binds: list[str], links: list[tuple[str, str]], workspace: str, tempor
 def _bind(path: str, attributes: int, target: str | None = None) -> None:
     source, target = OLD + path, target or path
     if stat.S_ISDIR(os.stat(source).st_mode):
-        os.makedirs(target, exist_ok=True)
+        _folder(target)
     else:
         _touch(target)
     kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
     kernel.restrict_mount(target, attributes)
 
 
+def _folder(path: str) -> None:
+    """Make a folder and those above it; those that are known to be there are not looked at again."""
+    if path in _there:
+        return
+    _folder(path.rpartition("/")[0])
+    if not os.path.isdir(path):
+        os.mkdir(path)
+    _there.add(path)
+
+
 def _touch(path: str, text: str = "") -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        file.write(text)
+    _folder(path.rpartition("/")[0])
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    if text:
+        os.write(file, text.encode())
+    os.close(file)
 
 
 def _etc(home: str) -> None:
@@ -74,7 +87,7 @@ def _etc(home: str) -> None:
 
 def _dev() -> None:
     """The harmless devices, and shared memory and terminals of this run's own."""
-    os.makedirs("/dev/shm")  # noqa: S108
+    _folder("/dev/shm")  # noqa: S108
     for name in DEVICES:
         _touch(f"/dev/{name}")
         kernel.mount(f"{OLD}/dev/{name}", f"/dev/{name}", None, kernel.MS_BIND)

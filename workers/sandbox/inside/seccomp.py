@@ -153,13 +153,27 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Filter)))
 
 
+_made: dict[tuple[bool, bool], _Program] = {}
+
+
+def prepare() -> None:
+    """Make every filter once, for forks of this process: making one costs more than installing it."""
+    for unix in (True, False):
+        for internet in (True, False):
+            _made[unix, internet] = _make(unix, internet)
+
+
 def install(unix: bool, internet: bool) -> None:
     """Filter this process and all it starts; needs NO_NEW_PRIVS.
 
     `unix` permits AF_UNIX sockets (socketpair() is always permitted), `internet` IPv4 and IPv6.
     """
+    whole = _made.get((unix, internet)) or _make(unix, internet)
+    kernel.prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, ctypes.byref(whole))
+
+
+def _make(unix: bool, internet: bool) -> _Program:
     families = ((AF_UNIX,) if unix else ()) + ((AF_INET, AF_INET6) if internet else ())
     code = program(kernel.MACHINE, families)
     filters = (_Filter * len(code))(*(_Filter(*each) for each in code))
-    whole = _Program(len(code), ctypes.cast(filters, ctypes.POINTER(_Filter)))
-    kernel.prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, ctypes.byref(whole))
+    return _Program(len(code), ctypes.cast(filters, ctypes.POINTER(_Filter)))

@@ -1,4 +1,4 @@
-"""A clean, warm process that forks handlers, for the levels below `full`.
+"""A clean, warm process that forks handlers, or at level `full` what builds the walls around them.
 
 Starting an interpreter and importing a handler costs more than most of what small runs do. So each
 worker process execs one such server for each package of handlers: clean environment, no secrets, no
@@ -10,13 +10,16 @@ a keeper and forgets it:
                      │                  before a word of a tenant is read
                      └ subreaper and parent of all that the run starts; obeys the supervisor
 
-A request is a message with seven descriptors, to be 0 to 6 as `inside.launcher` lists them; it says
-nothing else. The keeper answers `P<pid>` on the status socket, and only then is sent the plan, on
-descriptor 5. So nothing about a run ever passes through the server, from which the next one is
-forked. A plan that does not come means that the supervisor has gone another way.
+    server ──fork──► launcher ──fork──► pid 1 ──fork──► walls ──exec──► handler     (level `full`)
+
+A request is a message with seven or eight descriptors, to be 0 to 7 as `inside.launcher` lists them; it
+says nothing else. The keeper, or launcher, answers `P<pid>` on the status socket, and only then is sent
+the plan, on descriptor 5. So nothing about a run ever passes through the server, from which the next one
+is forked. A plan that does not come means that the supervisor has gone another way.
 
 The keeper ends the run's whole tree when the handler ends, when it is told to, and when the
-supervisor's end of the status socket closes; if it is killed itself, the handler dies with it.
+supervisor's end of the status socket closes; if it is killed itself, the handler dies with it. At
+level `full` pid 1 does all this (`inside.reaper`).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import sys
 from _signal import SIG_DFL, SIG_IGN, SIGCHLD, signal  # type: ignore[import-not-found]
 from importlib import import_module
 
-from . import kernel, launcher, reaper
+from . import handler, kernel, launcher, reaper, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 REQUESTS = launcher.CONTROL
 HIGH = 16
 """Descriptors that arrive are first moved up here, so that none is overwritten by another."""
-CARRIED = (0, 1, 2, launcher.CONTROL, launcher.MESSAGES, launcher.PLAN, launcher.STATUS)
-"""What the descriptors of a request become in the keeper, in their order."""
+FEWEST, MOST = launcher.STATUS + 1, launcher.EGRESS + 1
+"""How many descriptors a request has: in the keeper they are 0, 1, 2 and so on."""
 
 
 def main() -> NoReturn:
@@ -49,51 +52,66 @@ def main() -> NoReturn:
         plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our worker
     kernel.die_with_parent(plan["parent"])
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    launcher.import_ours(plan)
+    _load(plan)
+    requests = socket.socket(fileno=REQUESTS)
+    signal(SIGCHLD, SIG_IGN)  # what we fork reports to its supervisor; the kernel buries it
+    gc.collect()
+    gc.freeze()
+    while True:
+        message, received, _flags, _address = socket.recv_fds(requests, 16, MOST)
+        if not message:
+            os._exit(0)
+        if FEWEST <= len(received) <= MOST and os.fork() == 0:
+            _begin(received)
+        for descriptor in received:
+            os.close(descriptor)
+
+
+def _load(plan: dict[str, Any]) -> None:
+    """Import all that handlers and keepers need, and make what they would make each."""
+    handler.import_ours(plan["roots"], plan["python_path"])
     for module in plan["modules"]:
         try:
             import_module(module)
         except BaseException:  # whatever it is, a run of such a handler meets it again and tells it
             sys.stderr.write(f"{module} could not be imported by the handler server.\n")
-    from workers.sandbox import tree
+    import workers.sandbox.tree  # noqa: F401 - keepers use it
 
-    kept = tree.kill_tree  # imported here and not in each keeper
-    requests = socket.socket(fileno=REQUESTS)
-    signal(SIGCHLD, SIG_IGN)  # keepers report to their supervisors; the kernel buries them
-    gc.collect()
-    gc.freeze()
-    while True:
-        message, received, _flags, _address = socket.recv_fds(requests, 16, len(CARRIED))
-        if not message:
-            os._exit(0)
-        if len(received) == len(CARRIED) and os.fork() == 0:
-            _keep(received, kept)
-        for descriptor in received:
-            os.close(descriptor)
+    seccomp.prepare()
 
 
-def _keep(received: list[int], kill_tree: Any) -> None:
-    """Be the keeper of one run; only the handler that it forks returns from here, never."""
+def _begin(received: list[int]) -> NoReturn:
+    """Become the process of one run whose descriptors these are."""
     try:
         high = [fcntl.fcntl(each, fcntl.F_DUPFD, HIGH) for each in received]
-        for each, number in zip(high, CARRIED, strict=True):
+        for number, each in enumerate(high):
             os.dup2(each, number)
-        kernel.close_descriptors_from(launcher.STATUS + 1)
+        kernel.close_descriptors_from(len(high))
         signal(SIGCHLD, SIG_DFL)
-        os.setsid()
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         os.write(launcher.STATUS, b"P%d" % os.getpid())
         with open(launcher.PLAN, "rb") as file:
             told = file.read()
         if not told:
             os._exit(0)
         plan: dict[str, Any] = marshal.loads(told)  # noqa: S302 - written by our supervisor
-        plan["parent"] = os.getpid()
-        handler = os.fork()
-        if handler:
-            reaper.serve(handler, launcher.STATUS, lambda: kill_tree(handler, ()))
+        if plan["level"] == "full":
+            plan["parent"] = 0  # our server: pid 1 sees by the status socket when the supervisor goes
+        else:
+            _keep(plan)
     except BaseException as error:
         launcher.refuse(str(error) or type(error).__name__)
     os.environ.clear()
     os.environ.update(plan["environment"])
     launcher.shut_in(plan)
+
+
+def _keep(plan: dict[str, Any]) -> None:
+    """Fork the handler and be its keeper; only the handler returns."""
+    from workers.sandbox.tree import kill_tree
+
+    os.setsid()
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    plan["parent"] = os.getpid()
+    guarded = os.fork()
+    if guarded:
+        reaper.serve(guarded, launcher.STATUS, lambda: kill_tree(guarded, ()))
