@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+
+def name_of_process(pid: int) -> str:
+    """Return what a process is called (`comm`); nothing if it is not there any more."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return ""
 
 
 def lives(pid: int) -> bool:

@@ -32,6 +32,7 @@ from tests.chaos.owners import role_of
 from tests.chaos.proxy import Proxy
 from tests.e2e.platforms import ROOT, Platform, start_platform
 from tests.e2e.work import TERMINAL, Json, Work
+from tests.processes import name_of_process
 
 ARMED = (
     "before_commit:kill9",
@@ -273,7 +274,7 @@ class Stage:
 
     def left_behind(self) -> list[str]:
         """Return processes of runs, workspaces and messages that should not be there any more."""
-        found = [f"process {pid}" for pid in processes_of_runs(self.platform.state)]
+        found = [f"process {pid}" for pid in processes_of_runs(self.platform)]
         workspaces = self.platform.state / "workspaces"
         found += [f"workspace {path.name}" for path in workspaces.glob("*-*")]
         with self.servers.broker() as broker:
@@ -294,10 +295,10 @@ def can_mount() -> bool:
     return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
 
 
-def processes_of_runs(state: Path) -> list[int]:
-    """Return processes whose environment says that they belong to a run of this platform."""
-    found = []
-    ours = str(state).encode()
+def processes_of_runs(platform: Platform) -> list[int]:
+    """Return processes that belong to a run of this platform, by their names or environments."""
+    found = [pid for pid in platform.processes() if name_of_process(pid).startswith("run ")]
+    ours = str(platform.state).encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):

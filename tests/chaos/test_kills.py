@@ -17,9 +17,10 @@ import redis
 
 from ops.supervision.processes import children
 from tests.conftest import Eventually
-from tests.e2e.platforms import Platform, temporary_platform
+from tests.e2e.platforms import Platform, command_line, temporary_platform
 from tests.e2e.work import Json, Work
 from tests.processes import lives
+from workers.sandbox.tree import of_run
 
 QUEUES = ("critical", "normal", "batch")
 
@@ -142,15 +143,28 @@ def test_a_flushed_broker_loses_nothing_and_runs_nothing_twice(
 def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(
     platform: Platform, work: Work
 ) -> None:
-    task = work.submit(params={"seconds": 4, "steps": 4})
-    supervisor = supervisor_of(platform, task)
-    tree = _tree(supervisor)
+    task = work.submit(params={"seconds": 4, "tell_time": True})
+    supervisor = supervisor_of(platform, work, task)
+    tree = of_run(task["id"])
     assert len(tree) >= 2
     os.kill(supervisor, signal.SIGKILL)
-    all_die(tree)
+    all_die([supervisor, *tree])
     done = work.end_of(task, seconds=90)
     assert (done["status"], done["counts"]["losses"]) == ("completed", 1)
     assert [each["status"] for each in done["runs"]] == ["lost", "completed"]
+
+
+def test_a_killed_handler_server_loses_its_runs_and_fails_none(platform: Platform, work: Work) -> None:
+    task = work.submit(params={"seconds": 4, "tell_time": True}, queue="batch")
+    supervisor_of(platform, work, task)
+    (server,) = [pid for pid in children(platform.pid("batch")) if "inside.server" in command_line(pid)]
+    tree = of_run(task["id"])
+    os.kill(server, signal.SIGKILL)
+    all_die([server, *tree])
+    done = work.end_of(task, seconds=90)
+    assert [each["status"] for each in done["runs"]] == ["lost", "completed"]
+    assert (done["counts"]["losses"], done["counts"]["failures"]) == (1, 0)
+    work.check_history(task)
 
 
 def test_a_killed_main_worker_leaves_no_process_of_its_runs(platform: Platform, work: Work) -> None:
@@ -197,11 +211,12 @@ def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(
     platform: Platform, work: Work
 ) -> None:
     # The test kills the supervisors: at level `full` no handler can.
-    poison = work.submit(params={"seconds": 60}, max_retries=9)
-    once = work.submit(params={"seconds": 60}, max_retries=9, idempotent=False)
-    os.kill(supervisor_of(platform, once), signal.SIGKILL)
-    os.kill(supervisor_of(platform, poison), signal.SIGKILL)
-    os.kill(supervisor_of(platform, poison, attempt=2), signal.SIGKILL)
+    params = {"seconds": 60, "tell_time": True}
+    poison = work.submit(params=params, max_retries=9)
+    once = work.submit(params=params, max_retries=9, idempotent=False)
+    os.kill(supervisor_of(platform, work, once), signal.SIGKILL)
+    os.kill(supervisor_of(platform, work, poison), signal.SIGKILL)
+    os.kill(supervisor_of(platform, work, poison, attempt=2), signal.SIGKILL)
     for task, reason, starts in ((poison, "poison", 2), (once, "lost", 1)):
         done = work.end_of(task, seconds=90)
         assert (done["status"], done["status_reason"]) == ("failed", reason)
@@ -209,14 +224,16 @@ def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(
         work.check_history(task)
 
 
-def supervisor_of(platform: Platform, task: Json, *, attempt: int = 1) -> int:
-    """Wait for an attempt's handler to run; return its supervisor's process id, as operators see it."""
+def supervisor_of(platform: Platform, work: Work, task: Json, *, attempt: int = 1) -> int:
+    """Wait for an attempt to say something; return its supervisor's process id, as operators see it."""
     path = f"tenants/{platform.tenant}/tasks/{task['id']}"
     deadline = time.monotonic() + 60
     with platform.operator() as operator:
         while time.monotonic() < deadline:
             for run in operator.get(path).json()["runs"]:
-                if (run["attempt"], run["status"]) == (attempt, "running") and children(run["pid"]):
+                if (run["attempt"], run["status"]) != (attempt, "running"):
+                    continue
+                if work.texts(task, run=attempt):
                     return int(run["pid"])
             time.sleep(0.05)
     raise AssertionError(f"attempt {attempt} does not run")

@@ -13,6 +13,7 @@ from tests.conftest import Eventually
 from tests.e2e.platforms import Platform, command_line, temporary_platform
 from tests.e2e.work import Json, Work
 from tests.processes import lives
+from workers.sandbox.tree import of_run
 
 SERVER = "inside.server"
 
@@ -74,6 +75,27 @@ def test_a_killed_supervisor_leaves_nothing_of_its_run_and_another_completes_it(
     eventually(lambda: not any(map(lives, keepers)), seconds=2)
     done = work.end_of(task)
     assert [run["status"] for run in done["runs"]] == ["lost", "completed"]
+
+
+def test_a_killed_server_loses_its_runs_and_fails_none(
+    platform: Platform, work: Work, eventually: Eventually
+) -> None:
+    params = {"seconds": 5, "tell_time": True}
+    tasks = [work.submit(params=params, idempotent=each) for each in (True, False)]
+    for task in tasks:
+        eventually(lambda task=task: work.texts(task, run=1), seconds=20)
+    said = [work.texts(task, run=1) for task in tasks]
+    keepers = {pid for task in tasks for pid in of_run(task["id"])}
+    (server,) = {parent(pid) for pid in keepers} - keepers
+    os.kill(server, signal.SIGKILL)
+    again, once = map(work.end_of, tasks)
+    assert [run["status"] for run in again["runs"]] == ["lost", "completed"]
+    assert (once["status"], once["status_reason"]) == ("failed", "lost")
+    assert (again["counts"]["losses"], again["counts"]["failures"]) == (1, 0)
+    assert [work.texts(task, run=1) for task in tasks] == said
+    for task in tasks:
+        work.check_history(task)
+    assert not any(map(lives, keepers))
 
 
 def test_without_its_server_a_worker_goes_on_and_starts_it_again(

@@ -109,6 +109,14 @@ class HandlerServer:
         answer = status.recv(64)
         return int(answer[1:]) if answer[:1] == b"P" else None
 
+    def has_ended(self) -> bool:
+        """Whether it lives no more, seen from the process that started it or from one forked since."""
+        if self._requests is None:
+            return True
+        poller = select.poll()
+        poller.register(self._requests, 0)
+        return bool(poller.poll(0))
+
 
 _servers: dict[str, HandlerServer] = {}
 

@@ -98,7 +98,8 @@ class Exit:
     """How a sandboxed process ended.
 
     `code` is its exit code, or None when a signal (`signal`, "SIGKILL") ended it. `reason` is
-    "exited", "signalled" or "sandbox" (it never ran: `message` says which step was refused).
+    "exited", "signalled", "sandbox" (it never ran: `message` says which step was refused) or
+    "abandoned" (the server that had forked it was killed, and it with it: no fault of the handler).
     `cpu_seconds` and `max_rss_bytes` (the largest process) cover all that was reaped; below `full`
     the latter is 0 when it is smaller than the supervisor itself (take the sampled sum then).
     """

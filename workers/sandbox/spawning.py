@@ -17,9 +17,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 # Imported so that its byte code is on disk: the sandbox may not write any, and compiling it there
@@ -28,7 +26,7 @@ import switchyard.runtime  # noqa: F401
 from workers.sandbox import paths, tree
 from workers.sandbox.egress import PORT, Egress
 from workers.sandbox.executing import command, execute, high
-from workers.sandbox.handler_server import becomes_a_program, server_for
+from workers.sandbox.handler_server import HandlerServer, becomes_a_program, server_for
 from workers.sandbox.inside import launcher
 from workers.sandbox.launch import Exit, Launch, Level, SandboxError
 from workers.sandbox.workspace import HOME, TEMPORARY, WORK
@@ -38,9 +36,6 @@ CPU_MARGIN_SECONDS = 1
 """One process may use this much more than the whole run, so that the sum is what ends a run."""
 OF_THE_SANDBOX = 2
 """Processes that level `full` itself consists of: the launcher and the reaper."""
-
-Maker = Callable[[dict[int, int], socket.socket], int | None]
-"""Starts a process with descriptors by their numbers there, and returns its pid."""
 
 _children: set[int] = set()
 """Sandboxed processes that are our own children and not buried yet."""
@@ -63,9 +58,11 @@ class Sandboxed:
         ours: dict[str, int],
         status: socket.socket,
         egress: Egress | None,
+        server: HandlerServer | None,
     ) -> None:
         self.level = launch.level
-        self.served = pid not in _children
+        self._server = server
+        self.served = server is not None
         self.guarded = self.served or self.level is Level.FULL
         self._own_processes = OF_THE_SANDBOX if self.level is Level.FULL else 1
         self.pid = pid
@@ -204,7 +201,8 @@ class Sandboxed:
             break
         else:
             if self.guarded:  # the reaper was killed before it could report
-                return Exit(None, "SIGKILL", cpu, rss, "signalled")
+                abandoned = self._server is not None and self._server.has_ended()
+                return Exit(None, "SIGKILL", cpu, rss, "abandoned" if abandoned else "signalled")
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return Exit(None, signal.Signals(-code).name, cpu, rss, "signalled")
@@ -225,15 +223,15 @@ def spawn(launch: Launch) -> Sandboxed:
     Raises SandboxError when not even the interpreter can be started.
     """
     server = server_for(launch)
-    sandboxed = None if server is None else _start(launch, server.ask)
+    sandboxed = None if server is None else _start(launch, server)
     # With new pipes: a server that answers too late must find nothing to begin with.
-    sandboxed = sandboxed or _start(launch, partial(_execute, launch))
+    sandboxed = sandboxed or _start(launch, None)
     assert sandboxed is not None  # noqa: S101 - what cannot be executed raises
     return sandboxed
 
 
-def _start(launch: Launch, make: Maker) -> Sandboxed | None:
-    """Have `make` start a process, and send it the plan; None if it did not."""
+def _start(launch: Launch, server: HandlerServer | None) -> Sandboxed | None:
+    """Have a server fork a process, or exec one, and send it the plan; None if the server did not."""
     plan = _plan(launch)
     ours, theirs = _pipes()
     status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -245,7 +243,7 @@ def _start(launch: Launch, make: Maker) -> Sandboxed | None:
         theirs[launcher.EGRESS] = high(egress.channel_for_sandbox())
     pid = None
     try:
-        pid = make(theirs, status)
+        pid = _execute(launch, theirs) if server is None else server.ask(theirs, status)
     finally:
         for descriptor in theirs.values():
             os.close(descriptor)
@@ -259,7 +257,7 @@ def _start(launch: Launch, make: Maker) -> Sandboxed | None:
         egress.start()
     written = ours.pop("plan")
     # Made before the plan is sent: a keeper waits for it, so its pid is not somebody else's yet.
-    sandboxed = Sandboxed(launch, pid, ours, status, egress)
+    sandboxed = Sandboxed(launch, pid, ours, status, egress, server)
     os.write(written, marshal.dumps(plan))
     os.close(written)
     if launch.job is not None:
@@ -270,7 +268,7 @@ def _start(launch: Launch, make: Maker) -> Sandboxed | None:
     return sandboxed
 
 
-def _execute(launch: Launch, theirs: dict[int, int], _status: socket.socket) -> int:
+def _execute(launch: Launch, theirs: dict[int, int]) -> int:
     """Exec the launcher, with these descriptors by their numbers there; return its pid."""
     try:
         pid = execute("launcher", theirs, _environment(launch))
@@ -297,6 +295,7 @@ def _plan(launch: Launch) -> dict[str, Any]:
         argv = command("handler", *roots, *python_path)
     return {
         "level": launch.level.value,
+        "name": tree.name_of(launch.marker),
         "parent": os.getpid(),
         "identity": (launch.identity.uid, launch.identity.gid) if launch.identity else None,
         "binds": binds,

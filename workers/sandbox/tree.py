@@ -19,6 +19,8 @@ from workers.sandbox.inside import kernel
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = "SWITCHYARD_RUN"
+NAME_DIGITS = 11
+"""With `run ` before them the longest name that Linux keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,31 @@ def kill_tree(pid: int, spared: Iterable[int] = (), seconds: float = 5.0) -> lis
             time.sleep(0.001)
 
 
+def name_of(marker: str) -> str:
+    """Return the name (`comm`) of the processes that guard a run, or are forked for it: `run 9c41d07…`.
+
+    It ends as the id of the run's task does. What a handler execs has a name of its own.
+    """
+    return f"run {marker.partition(':')[0].replace('-', '')[-NAME_DIGITS:]}"
+
+
+def of_run(marker: str) -> list[int]:
+    """Return the living processes that belong to a run of a task, by name or environment.
+
+    ``marker`` is the task's id, or `<id>:<epoch>`. A name says nothing of the epoch, an environment
+    does; that of an undumpable process is not seen by others than root.
+    """
+    name, wanted = name_of(marker).encode(), f"{MARKER}={marker}".encode()
+    found = []
+    for pid, process in processes().items():
+        if process.state in "ZX":
+            continue
+        with contextlib.suppress(OSError):
+            if _text(pid, "comm").rstrip() == name or wanted in _text(pid, "environ"):
+                found.append(pid)
+    return found
+
+
 def sweep_orphans(marker: str | None = None, spared: Iterable[int] = ()) -> list[int]:
     """SIGKILL processes whose environment says that they belong to run `marker` (or to any run).
 
@@ -155,8 +182,7 @@ def sweep_orphans(marker: str | None = None, spared: Iterable[int] = ()) -> list
     swept = []
     for pid in among.keys() - kept:
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                variables = file.read().split(b"\0")
+            variables = _text(pid, "environ").split(b"\0")
         except OSError:
             continue
         if any(each == wanted if marker else each.startswith(wanted) for each in variables):
@@ -202,6 +228,11 @@ def _bury(pid: int, spared: set[int]) -> None:
                 os.waitpid(child, os.WNOHANG)
 
 
+def _text(pid: int, what: str) -> bytes:
+    with open(f"/proc/{pid}/{what}", "rb") as file:
+        return file.read()
+
+
 def _signal(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -211,8 +242,7 @@ def _signal(pid: int) -> None:
 
 def _read(pid: int) -> Process | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read().decode("ascii", "replace")
+        text = _text(pid, "stat").decode("ascii", "replace")
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -34,7 +35,7 @@ from workers.sandbox import (
     wipe_workspace,
 )
 from workers.supervisor.files import Claim, InputUnavailable, place_inputs, store_artifacts
-from workers.supervisor.lease import LeaseLost, LeaseWatch
+from workers.supervisor.lease import EXIT_CODE, LeaseLost, LeaseWatch
 from workers.supervisor.limits import effective_limits, output_cap
 from workers.supervisor.meter import Meter
 from workers.supervisor.output import Output
@@ -52,6 +53,10 @@ FINISH_PATIENCE_SECONDS = 600
 log = structlog.get_logger(__name__)
 
 
+class Abandoned(Exception):
+    """The server that had forked the handler was killed, and it with it: the run is lost, not failed."""
+
+
 def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
     """Run a claimed task's handler and write how it ended.
 
@@ -59,9 +64,13 @@ def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
     """
     lease = LeaseWatch(settings.SWITCHYARD.lease, since=claimed_at)
     run = _Run(claimed, place, lease)
+    abandoned = False
     with sigterm_noticed():
         try:
             outcome = run.execute()
+        except Abandoned:
+            log.error("run_given_up", why="its handler server was killed")
+            outcome, abandoned = None, True
         except (Fenced, LeaseLost) as late:
             log.warning("run_fenced", why=type(late).__name__)
             _tell_late(claimed)
@@ -75,6 +84,8 @@ def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
         finally:
             fault_points.reach("before_wipe")
             run.wipe()
+    if abandoned:
+        os._exit(EXIT_CODE)
 
 
 class _Run:
@@ -101,6 +112,7 @@ class _Run:
         Raises:
             Fenced: another attempt has taken over; there is nothing to write.
             LeaseLost: the lease could not be kept; there is nothing to write.
+            Abandoned: the handler was killed through no fault of its own; this end is not written.
         """
         become_subreaper()
         try:
@@ -185,6 +197,8 @@ class _Run:
             )
             end = watch.until_it_ends()
             heard.hints = meter.hints(end)
+        if end.reason == "abandoned" and heard.stopped_for is None:
+            raise Abandoned
         self.named |= heard.artifacts
         outcome = verdict(
             "" if source else self.claimed.type,

@@ -22,6 +22,8 @@ LAST_WORDS_SECONDS = 5.0
 """After the kill the main thread may still write down that it came too late; then the process ends."""
 
 EXIT_CODE = 75
+"""Of a supervisor that gives its run up: the pool manager tells the database at once."""
+
 log = structlog.get_logger(__name__)
 
 

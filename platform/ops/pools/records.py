@@ -202,7 +202,7 @@ class Records(threading.Thread):
         for worker_id, pulse in pulses.items():
             for number, pid, code in pulse.dead_children:
                 if number > self._buried.get(worker_id, 0):
-                    # A supervisor that ends itself had lost its lease: no fault of its task.
+                    # A supervisor that ends itself has given its run up, through no fault of its task.
                     lost = lose_runs_of(worker_id, supervisor=pid, crashed=code < 0)
                     _told(lost, f"supervisor {pid}")
                     self._buried[worker_id] = number

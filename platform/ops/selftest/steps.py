@@ -6,20 +6,20 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from ops.selftest.canaries import Canaries
 from ops.selftest.doorbell import Doorbell
-from ops.supervision.processes import descendants
+from ops.supervision.processes import children
 from switchyard.client.models import Task
+from workers.sandbox.tree import of_run
 
 LATER = timedelta(hours=1)
 SLEEP_SECONDS = 8.0
-MARKER = "SWITCHYARD_RUN="
 TRIES = 5
 NOBODY = "no worker is alive"
 LISTEN_SECONDS = 3.0
@@ -66,14 +66,13 @@ def a_killed_supervisor_is_survived(canaries: Canaries) -> str:
     task = canaries.submit(_least_important(canaries), seconds=SLEEP_SECONDS)
     run: dict[str, Any] = dict(canaries.until(task, "running").runs[-1].raw)
     pid = int(run.get("pid") or 0)
-    if not _guards(pid, task):
+    if pid not in _supervisors_here(canaries) or not (tree := _tree(task)):
         raise Skipped(f"the canary runs on another machine than {socket.gethostname()}, or unseen")
-    tree = [pid, *descendants(pid)]
     os.kill(pid, signal.SIGKILL)
     done = _completed(canaries, task, runs=2)
     if [each.status for each in done.runs] != ["lost", "completed"]:
         raise Broken(f"the runs ended as {[each.status for each in done.runs]}")
-    if survivors := [each for each in tree if _carries(each, task)]:
+    if survivors := tree.intersection(of_run(str(task.id))):
         raise Broken(f"processes of the killed run are still there: {survivors}")
     return "a killed run left no process, and another one completed"
 
@@ -142,19 +141,25 @@ def _completed(canaries: Canaries, task: Task, *, runs: int) -> Task:
     return done
 
 
-def _guards(pid: int, task: Task) -> bool:
-    """Whether this process of this machine is the supervisor of a canary, and may be killed by us."""
-    if pid <= 1:
-        return False
-    with suppress(OSError):
-        os.kill(pid, 0)
-        return any(_carries(each, task) for each in descendants(pid))
-    return False
+def _supervisors_here(canaries: Canaries) -> set[int]:
+    """Return the processes of this machine that are children of a worker, and that we may kill."""
+    host = socket.gethostname()
+    found = set()
+    for worker in _workers(canaries):
+        if worker.get("host") != host or not worker.get("pid"):
+            continue
+        for pid in children(int(worker["pid"])):
+            with suppress(OSError):
+                os.kill(pid, 0)
+                found.add(pid)
+    return found
 
 
-def _carries(pid: int, task: Task) -> bool:
-    """Whether a process belongs to a run of this canary, by the marker in its environment."""
-    with suppress(OSError):
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return any(each.startswith(f"{MARKER}{task.id}:".encode()) for each in variables)
-    return False
+def _tree(task: Task) -> set[int]:
+    """Wait until a canary's own processes are there, and return them; none if they are not seen."""
+    deadline = time.monotonic() + SLEEP_SECONDS / 2
+    while time.monotonic() < deadline:
+        if found := of_run(str(task.id)):
+            return set(found)
+        time.sleep(0.05)
+    return set()

@@ -25,7 +25,7 @@ MNT_DETACH = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1, 4, 8, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 8, 15, 24
 PR_CAPBSET_READ, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 22, 36, 38
 PR_GET_CHILD_SUBREAPER = 37
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
@@ -154,6 +154,11 @@ def die_with_parent(parent: int) -> None:
     prctl(PR_SET_PDEATHSIG, 9)
     if parent and os.getppid() != parent:
         os._exit(125)
+
+
+def set_name(name: str) -> None:
+    """Name this process, and what it forks, in /proc/PID/comm and `ps -o comm`: 15 bytes of it."""
+    prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def close_descriptors_from(first: int) -> None:

@@ -38,6 +38,7 @@ def main() -> NoReturn:
     try:
         with open(PLAN, "rb") as file:
             plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our supervisor
+        kernel.set_name(plan["name"])
         if not plan["argv"]:
             handler.import_ours(plan["roots"], plan["python_path"])
     except Exception as error:

@@ -94,6 +94,7 @@ def _begin(received: list[int]) -> NoReturn:
         if not told:
             os._exit(0)
         plan: dict[str, Any] = marshal.loads(told)  # noqa: S302 - written by our supervisor
+        kernel.set_name(plan["name"])
         if plan["level"] == "full":
             plan["parent"] = 0  # our server: pid 1 sees by the status socket when the supervisor goes
         else:
