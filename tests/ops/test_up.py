@@ -150,7 +150,13 @@ def test_kill_9_of_up_and_at_once_another_up(mine: Platform) -> None:
     assert answers_at(mine.url)
 
 
-def test_stop_leaves_no_process_and_no_socket_and_data_survive(mine: Platform) -> None:
+def test_stop_leaves_nothing_on_the_machine_and_data_survive(
+    mine: Platform, eventually: Eventually
+) -> None:
+    eventually(lambda: bool(mine.pid("normal")), seconds=30)
+    # Its folder of shared memory stays behind.
+    mine.wait_for_another("normal", mine.signal("normal"))
+    eventually(lambda: any((mine.state / "tmp").iterdir()))
     with mine.client() as client:
         task = scheduled_task(client)
     everything = mine.processes()
@@ -159,6 +165,7 @@ def test_stop_leaves_no_process_and_no_socket_and_data_survive(mine: Platform) -
     assert alive(everything) == []
     left = [path for path in mine.state.rglob("*") if path.is_socket()]
     assert left == []
+    assert not (mine.state / "tmp").exists()
     assert not list((mine.state / "settings").iterdir())
     again = mine.up("--stop", seconds=30)
     assert again.returncode == 0

@@ -88,6 +88,7 @@ def component_environment(site: Site, secret_settings: dict[str, str]) -> dict[s
             environment[name] = value
     environment |= site.state.setting_files(secret_settings, site.accounts.service)
     environment["SWITCHYARD_STATE"] = str(site.state.service)
+    environment["TMPDIR"] = str(site.state.temporary)
     environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
     environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "platform")])
     environment["PYTHONUNBUFFERED"] = "1"
@@ -118,6 +119,7 @@ def needed_by_service(site_state: State) -> list[Path]:
         site_state.logs,
         site_state.service,
         site_state.workspaces,
+        site_state.temporary,
     ]
 
 

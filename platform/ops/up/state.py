@@ -12,6 +12,7 @@
       logs/                one file per component
       run/                 sockets/ of the embedded servers
       workspaces/          the runs' private directories
+      tmp/                 TMPDIR of the components: what they leave when they are killed ends with `up`
       service/             SWITCHYARD_STATE of the components (workers/ holds heartbeat files, files/
                            the tasks' inputs and artifacts), and
                            their HOME when root dropped them
@@ -25,6 +26,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ class State:
         self.sockets = self.run / "sockets"
         self.settings = self.folder / "settings"
         self.workspaces = self.folder / "workspaces"
+        self.temporary = self.folder / "tmp"
         self.service = self.folder / "service"
         self.workers = self.service / "workers"
         self._lock: int | None = None
@@ -94,6 +97,9 @@ class State:
         # Handlers run as accounts of their own, and each makes its workspace itself.
         make_folder(self.workspaces, service, 0o1733 if accounts.dropped else 0o700)
         make_folder(self.settings, service, 0o700)
+        # Those accounts pass through it, too: the probes of isolation levels have their workspaces here.
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        make_folder(self.temporary, service, 0o711 if accounts.dropped else 0o700)
 
     def lock(self) -> None:
         """Take the folder for this process until it ends.
@@ -214,6 +220,7 @@ class State:
             with contextlib.suppress(OSError):
                 for entry in folder.iterdir():
                     entry.unlink()
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def write_private(path: Path, values: dict[str, Any]) -> None:
