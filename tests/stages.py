@@ -29,6 +29,8 @@ PLATFORMS = ("chaos", "e2e", "ops", "security")
 ALONE = ("pace", "browser")
 # Every worker has two of the 16 databases of the test session's Valkey, and its controller too.
 MOST_WORKERS = 7
+# Each stage ends with a list of what took longest.
+SLOWEST = ("--durations=12", "--durations-min=5")
 NOTHING_SELECTED = 5
 INTERRUPTED = 2
 
@@ -46,7 +48,7 @@ def stages() -> dict[str, list[str]]:
         "servers": [*_parallel(), *servers],
         # In this order, long files first: nobody waits at the end for the one that came last.
         "platforms": [*_parallel(), "--no-loadscope-reorder", *platforms],
-        "alone": alone,
+        "alone": [*SLOWEST, *alone],
     }
 
 
@@ -56,7 +58,7 @@ def _parallel() -> list[str]:
     None of them has the browser's plugin: its tests run in the last stage.
     """
     workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
-    return [f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:playwright"]
+    return [f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:playwright", *SLOWEST]
 
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:

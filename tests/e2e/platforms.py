@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -195,14 +196,42 @@ def start_platform(state: Path, *, within: Sequence[str] = (), **settings: str) 
     return platform
 
 
+def put_prepared_state(state: Path) -> None:
+    """Put there what a first start has made: a migrated database, a tenant, a user and tokens.
+
+    That takes three times as long as any other start, so it is done once for all processes of a test
+    session. A session that was given its servers has no folder for it, and every start is a first one.
+    """
+    session = os.environ.get("SWITCHYARD_STATE")
+    if session is None or not session.startswith(tempfile.gettempdir()):
+        return
+    prepared = Path(session).with_name("prepared")
+    with prepared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not prepared.exists():
+            draft = prepared.with_name("draft")
+            start_platform(draft).stop()
+            draft.rename(prepared)
+    # Its owners are kept, which copying in Python would not do.
+    subprocess.run(["cp", "-a", str(prepared), str(state)], check=True)
+    (state / "ports.json").unlink()
+    for log in (state / "logs").iterdir():
+        log.unlink()
+
+
 @contextmanager
-def temporary_platform(name: str, *, within: Sequence[str] = (), **settings: str) -> Iterator[Platform]:
+def temporary_platform(
+    name: str, *, first_start: bool = False, within: Sequence[str] = (), **settings: str
+) -> Iterator[Platform]:
     """Start a platform in a temporary folder named after ``name``; stop it and remove the folder.
 
-    ``within`` and ``settings`` are those of :func:`start_platform`.
+    With ``first_start`` there is nothing before it. ``within`` and ``settings`` are those of
+    :func:`start_platform`.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"switchyard-{name}-"))
     try:
+        if not first_start:
+            put_prepared_state(folder / "state")
         running = start_platform(folder / "state", within=within, **settings)
         try:
             yield running

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(400)
 def mine() -> Iterator[Platform]:
     """A platform of this module's own, because these tests stop and kill it."""
     # Only its owner may enter it, as with every temporary clone: root's accounts must get in.
-    with temporary_platform("up") as running:
+    with temporary_platform("up", first_start=True) as running:
         yield running
 
 

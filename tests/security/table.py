@@ -31,9 +31,9 @@ COLUMNS: tuple[Column, ...] = tuple((level, own) for own in (False, True) for le
 TEXT = """\
 # Isolation levels
 
-A handler starts in a sandbox: exec'd, or below `full` forked by a clean server that was exec'd. A worker tries which levels work on its machine
-(`SWITCHYARD_ISOLATION=auto`), reports the level it uses, and refuses to start below
-`SWITCHYARD_ISOLATION_MINIMUM`.
+A handler starts in a sandbox: exec'd, or below `full` forked by a clean server that was exec'd. A worker
+tries which levels work on its machine (`SWITCHYARD_ISOLATION=auto`), reports the level it uses, and refuses
+to start below `SWITCHYARD_ISOLATION_MINIMUM`.
 
 | level | made of | where it works |
 | --- | --- | --- |
@@ -75,12 +75,14 @@ Level `full` is built by our own launcher (`workers/sandbox/inside`), also where
   left: a keeper whose supervisor was killed ends its run's tree. Only when both are killed at the same
   moment do a handler's own children outlive them, until the pool manager, which inherits orphans as a
   subreaper, or the machine's sweep by SWITCHYARD_RUN in their environment ends them.
+- A server that is killed loses the runs that it has forked, where a pool manager ends orphans (as under
+  `switchyard up`): their supervisors give them up, and they count as losses, not failures.
 - **At `full`** a clean server forks what builds the walls, and within them every handler is exec'd, in an
   interpreter of its own; `shell.command`, which is ours, becomes its program there without one.
 - **Below `full`** handlers are forked by a server of their package instead of exec'd (`inside.server`),
-  which takes about a quarter of the processor time. Either server is exec'd by itself, clean, and knows no run: plan, params and secrets
-  go from the supervisor to the run's own process. What handlers of one package share is what importing
-  them left in memory, and so the layout of it (ASLR) and the seed of Python's hashes.
+  which takes about a quarter of the processor time. Either server is exec'd by itself, clean, and knows no
+  run: plan, params and secrets go from the supervisor to the run's own process. What handlers of one package
+  share is what importing them left in memory, and so the layout of it (ASLR) and the seed of Python's hashes.
 - **`process`** keeps no file, socket or process of the same user from a handler.
 - **Memory.** `memory_mb` is RLIMIT_DATA for each process (what it may write to; V8, Go and Java reserve
   far more address space than they use), and a sampled sum over the tree. Shared mappings count only
