@@ -128,8 +128,14 @@ def _least_important(canaries: Canaries) -> str:
 
 
 def _workers(canaries: Canaries) -> list[dict[str, Any]]:
-    found = [dict(worker) for worker in canaries.client.operator.workers()]
-    return [worker for worker in found if worker.get("status") == "alive"]
+    """Return the living workers; those of a platform that has just started are waited for."""
+    deadline = time.monotonic() + canaries.patience
+    while True:
+        found = [dict(worker) for worker in canaries.client.operator.workers()]
+        alive = [worker for worker in found if worker.get("status") == "alive"]
+        if alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.2)
 
 
 def _completed(canaries: Canaries, task: Task, *, runs: int) -> Task:
