@@ -76,6 +76,10 @@ LONGEST_REAP_LOOK = 0.25
 RESULT_READ_LOOK = 0.002
 RESULT_READ_LIMIT = 30.0
 
+#: Of the collector's three generations. By Python's first one (700) each child, which makes some
+#: thousands of objects and ends, would look for cycles among them ten times.
+COLLECT_AFTER = (20_000, 10, 10)
+
 #: Seconds between the pool's own rounds over all children: the net under everything above.
 MAINTAIN_EVERY = 1.0
 
@@ -113,6 +117,7 @@ def freeze_heap(**_signal: Any) -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def death_signal() -> Callable[[], None]:

@@ -30,6 +30,12 @@ HURRIED = frozenset({"web", "dispatcher", "worker", "pools"})
 """Who locks tasks, and so has no business to sleep in a transaction. (The system worker removes files
 in one, from a storage that may be slow.)"""
 
+LASTING = frozenset({"web", "dispatcher"})
+"""Whose sessions serve them for long: what they ask again and again is prepared in them."""
+
+ONLY_ON_REQUEST = 2**31
+"""How often psycopg sees a text before it prepares it by itself: never, but it obeys who asks for it."""
+
 GROW_SECONDS = 1.0
 """How long the pool tries to make a connection by itself. Its own five minutes come with doubling
 pauses, after which a server that is back would not be noticed for minutes; a request that finds the
@@ -56,6 +62,8 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
     known = {"dbname", "user", "password", "host", "port"}
     if role in HURRIED:
         options["options"] = IDLE_IN_TRANSACTION
+    if role in LASTING:
+        options["prepare_threshold"] = ONLY_ON_REQUEST
     options.update({name: value for name, value in parts.items() if name not in known})
     if pooled:
         options["pool"] = {
@@ -76,6 +84,7 @@ def databases(url: str, *, role: str, web_connections: int = 24) -> dict[str, An
             "OPTIONS": options,
             "SILENCE": SILENCE_SECONDS.get(role),
             "FORKED": role == "worker",
+            "LASTING": role in LASTING,
             "CONN_MAX_AGE": 0,
             "TEST": {"NAME": "test_switchyard"},
         }

@@ -7,10 +7,16 @@ neither a line nor a terminal command.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
+# structlog would load rich for the console, 3 MiB in every process, and a worker forks for each run.
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402
+from structlog.types import EventDict, Processor, WrappedLogger  # noqa: E402
+
+if sys.modules["rich"] is None:
+    del sys.modules["rich"]
 
 
 def _printable(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

@@ -26,6 +26,9 @@ from psycopg.errors import _WaitTimeout
 
 R = TypeVar("R")
 
+PREPARED = b"switchyard.prepared"
+"""The parameter in which a session names what is prepared in it (:mod:`rest.statements`)."""
+
 IDLE_IN_TRANSACTION = "-c idle_in_transaction_session_timeout=8s"
 """PostgreSQL's option for the other half: a process of ours that is stopped in mid-transaction (SIGSTOP,
 a machine that sleeps) holds the locks of a task. Its session is ended before those who wait for them
@@ -86,6 +89,12 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
     """
 
     silence: float | None = None
+
+    prepared: frozenset[bytes] | None = None
+    """What its session has prepared (:mod:`rest.statements`); None until somebody has asked."""
+
+    lasting = False
+    """Whether the session is ours for long, so that what comes again is to be prepared in it."""
 
     def __init__(self, *args: Any, **words: Any) -> None:
         super().__init__(*args, **words)

@@ -6,12 +6,17 @@ because every page of code and data that it touches is copied first. So here the
 literals, escaped by libpq, what belongs together is one question in PostgreSQL's simple query protocol,
 and each statement answers with at most one row of one JSON value.
 
+PostgreSQL would read and plan such a text anew for each run, which takes it longer than to do it. So a
+session of the pooler (:mod:`ops.pools.pooler`) has the most frequent ones prepared, and says which: of
+those only the name and the values are sent. A session that lasts prepares each when it is asked first.
+
 It happens on this thread's Django connection, in the transaction that Django has open if there is one,
 with Django's exceptions and our patience (:mod:`rest.patience`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -24,19 +29,30 @@ from django.db import connection
 from psycopg import generators, pq
 from psycopg.errors import error_from_result
 
-from rest.patience import PatientConnection
+from rest.patience import PREPARED, PatientConnection
 
 BEGIN, COMMIT = b"BEGIN", b"COMMIT"
 PLACE = re.compile(r"%\((\w+)\)s")
 
 
 class Statement:
-    """A statement with named places, ``%(name)s``; nothing else in it is looked at."""
+    """A statement with named places, ``%(name)s``; nothing else in it is looked at.
+
+    ``name`` is another one for every other text: beside an older version of us, each has its own.
+    """
 
     def __init__(self, query: str) -> None:
         first, *rest = PLACE.split(query.strip())
         self._first = first.encode()
         self._rest = [(name, text.encode()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
+        self._places = list(dict.fromkeys(rest[::2]))
+        self.name = f"switchyard_{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+
+    def preparation(self) -> str:
+        """Return what prepares it in a session; PostgreSQL finds the values' types by their places."""
+        numbers = {name: f"${number}" for number, name in enumerate(self._places, 1)}
+        text = "".join(f"{numbers[name]}{text.decode()}" for name, text in self._rest)
+        return f"PREPARE {self.name} AS {self._first.decode()}{text}"
 
     def of(self, values: Mapping[str, object]) -> bytes:
         """Return it with these values in its places, for :func:`ask`; others are left out.
@@ -44,12 +60,29 @@ class Statement:
         Raises:
             KeyError: a place has no value.
             ValueError: a text has a NUL, which PostgreSQL cannot store.
+            django.db.Error: it was to be prepared, and PostgreSQL refused.
         """
-        escape = pq.Escaping(_session().pgconn).escape_literal
+        session = _session()
+        escape = pq.Escaping(session.pgconn).escape_literal
+        if self._is_prepared(session):
+            given = b",".join(_literal(values[name], escape) for name in self._places)
+            return b"EXECUTE %s%s" % (self.name.encode(), b"(%s)" % given if given else b"")
         parts = [self._first]
         for name, text in self._rest:
             parts += (_literal(values[name], escape), text)
         return b"".join(parts)
+
+    def _is_prepared(self, session: PatientConnection) -> bool:
+        name = self.name.encode()
+        if session.prepared is None:
+            session.prepared = frozenset((session.pgconn.parameter_status(PREPARED) or b"").split())
+        if session.lasting and name not in session.prepared:
+            with connection.wrap_database_errors:
+                session.pgconn.send_query(self.preparation().encode())
+                for result in session.wait(generators.execute(session.pgconn)):
+                    _answer(result)
+            session.prepared |= {name}
+        return name in session.prepared
 
 
 def ask(*statements: bytes) -> list[Any]:

@@ -8,39 +8,50 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.conf import settings
+from django.db import connection
 
-from ops.pools.connections import pooled_connections
+from ops.pools.connections import OF_EVERY_RUN, pooled_connections
 from ops.pools.pooler import Frames
+from rest.patience import PREPARED
+from tasks.services.claim import ASKED
 from tests.conftest import Eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def url(tmp_path: Path, eventually: Eventually) -> Iterator[str]:
-    """The address of a running pooler in front of the test servers' PostgreSQL."""
-    made = pooled_connections(
-        settings.SWITCHYARD.database_url, preferred=tmp_path / "s", directory=ROOT, logs=tmp_path
-    )
+@contextmanager
+def pooler(
+    tmp_path: Path, eventually: Eventually, *, database: str = settings.SWITCHYARD.database_url
+) -> Iterator[str]:
+    """Run a pooler in front of a database, by default an empty one; gives its address."""
+    made = pooled_connections(database, preferred=tmp_path / "s", directory=ROOT, logs=tmp_path)
     assert made is not None
     # Not by the supervisor's Watch: that one ends every child of its process that it did not start,
     # here the test servers.
     log = (tmp_path / "pooler.log").open("w")
-    pooler = subprocess.Popen(made.program.argv, env=made.program.environment, cwd=ROOT, stderr=log)
+    process = subprocess.Popen(made.program.argv, env=made.program.environment, cwd=ROOT, stderr=log)
     try:
         eventually(made.ready, seconds=20)
         yield made.url
     finally:
-        pooler.terminate()
-        pooler.wait(10)
+        process.terminate()
+        process.wait(10)
         made.remove()
     assert "Traceback" not in (tmp_path / "pooler.log").read_text()
     assert not made.folder.exists()
+
+
+@pytest.fixture
+def url(tmp_path: Path, eventually: Eventually) -> Iterator[str]:
+    """The address of a running pooler."""
+    with pooler(tmp_path, eventually) as address:
+        yield address
 
 
 def backend(connection: psycopg.Connection[tuple[int]]) -> int:
@@ -63,6 +74,27 @@ def test_a_session_at_rest_is_given_to_the_next_client(url: str, eventually: Eve
             return backend(other) == before
 
     eventually(same, seconds=5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_has_prepared_what_every_run_asks_and_says_so(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    # The one with our tables.
+    name = connection.settings_dict["NAME"]
+    database = settings.SWITCHYARD.database_url.replace("/switchyard?", f"/{name}?")
+    with pooler(tmp_path, eventually, database=database) as url, psycopg.connect(url) as session:
+        told = session.pgconn.parameter_status(PREPARED) or b""
+        assert told.decode().split() == [statement.name for statement in OF_EVERY_RUN]
+        known = session.execute("SELECT name FROM pg_prepared_statements").fetchall()
+        assert {name for (name,) in known} == set(told.decode().split())
+        assert session.execute(f"EXECUTE {ASKED.name}(gen_random_uuid(), 1)").fetchall() == []
+
+
+def test_where_nothing_can_be_prepared_clients_are_served_all_the_same(url: str) -> None:
+    with psycopg.connect(url) as session:
+        assert session.pgconn.parameter_status(PREPARED) is None
+        assert backend(session)
 
 
 def test_two_clients_at_once_never_share_a_session(url: str) -> None:

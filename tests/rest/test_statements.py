@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, transaction
 
 from rest.statements import COMMIT, Statement, ask, outermost
 from tenants.models import Tenant
@@ -100,3 +100,49 @@ def test_a_commit_sent_along_ends_the_transaction_and_django_goes_on() -> None:
         with transaction.atomic():
             assert not outermost()
     assert ask(NAMES.of({})) == [["one", "two"]]
+
+
+def test_what_a_session_has_prepared_is_executed_by_name() -> None:
+    values: dict[str, object] = {"a": -5, "b": "it's", "c": None, "d": uuid.UUID(int=7)}
+    query = """
+        SELECT json_build_array(%(a)s::int, %(b)s::text, %(c)s::text, %(d)s::uuid, 7 -%(a)s::int)
+         WHERE statement_timestamp() IS NOT NULL
+    """
+    prepared, other = Statement(query), Statement(query.replace("7 -", "8 -"))
+    assert prepared.name != other.name
+    with connection.cursor() as cursor:
+        cursor.execute(prepared.preparation())
+    session = connection.connection
+    session.prepared = frozenset({prepared.name.encode()})
+    assert prepared.of(values).startswith(b"EXECUTE")
+    assert not other.of(values).startswith(b"EXECUTE")
+    for statement, last in ((prepared, 12), (other, 13)):
+        assert ask(statement.of(values)) == [[-5, "it's", None, str(uuid.UUID(int=7)), last]]
+
+
+def test_a_session_that_says_nothing_has_nothing_prepared() -> None:
+    connection.ensure_connection()
+    assert not NAMES.of({}).startswith(b"EXECUTE")
+    assert connection.connection.prepared == frozenset()
+
+
+def test_a_session_that_lasts_prepares_a_statement_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.ensure_connection()
+    session = connection.connection
+    monkeypatch.setattr(session, "lasting", True)
+    statement = Statement("SELECT to_json(7 -%(value)s::int)")
+    with transaction.atomic():
+        assert ask(statement.of({"value": 1})) == [6]
+        transaction.set_rollback(True)
+    assert ask(statement.of({"value": -1})) == [8]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE name = %s", [statement.name])
+        assert cursor.fetchone() == (1,)
+
+
+def test_what_cannot_be_prepared_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.ensure_connection()
+    monkeypatch.setattr(connection.connection, "lasting", True)
+    with pytest.raises(ProgrammingError, match="not_there"):
+        Statement("SELECT %(value)s FROM not_there").of({"value": 1})
+    assert ask(NAMES.of({})) == [None]

@@ -57,6 +57,7 @@ CHORES = {
     "scan": Chore(POLL_SECONDS, 0.05),
     "lanes": Chore(1.0, 0.05),
     "lengths": Chore(1.0, 0.05),
+    "tidy": Chore(1.0, 0.05),
 }
 
 REST = 4.0
@@ -182,6 +183,9 @@ class Dispatcher:
         if self._pace.is_due("lengths"):
             with self._pace.doing("lengths"):
                 self._picture.lengths.write()
+        if self._pace.is_due("tidy"):
+            with self._pace.doing("tidy"):
+                self._picture.tidy()
 
     def _do_what_time_brings(self) -> None:
         leader = self._leadership.epoch
@@ -225,6 +229,8 @@ class Dispatcher:
         if pace.is_due("count"):
             with pace.doing("count"):
                 picture.count()
+            if picture.untidy:
+                pace.ask("tidy")
         if pace.is_due("keys"):
             with pace.doing("keys"):
                 picture.wake(keys.let_in(leader))

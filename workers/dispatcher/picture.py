@@ -26,6 +26,9 @@ from workers.dispatcher.lengths import Lengths
 Lane = tuple[int, str]
 """A tenant's id and a queue."""
 
+DEAD_ROWS = 5_000
+"""After how many ends ``inflight`` is tidied up; before that PostgreSQL's own clean-up is enough."""
+
 Picked = tuple[int, Candidate]
 """A tenant's id and the task that is next in its lane."""
 
@@ -57,6 +60,7 @@ class Picture:
         # By the task's ordinal.
         self._sent: dict[int, _Sent] = {}
         self._counted_at = time.monotonic()
+        self._dead_rows = 0
         self._written: dict[Lane, store.LaneState] = {}
 
     # -- what others have done ----------------------------------------------------------------------
@@ -155,6 +159,7 @@ class Picture:
             if is_running and not sent.claimed:
                 sent.claimed, sent.at = True, now
         self._busy = busy
+        self._dead_rows += len(before)
         for sent in before.values():
             self._settle(sent, now)
             self.lengths.note(sent.task_id)
@@ -166,6 +171,17 @@ class Picture:
         shared = {tenant for tenant, _ in changed if self.tenants.limits(tenant).running is not None}
         for lanes in self.queues.values():
             lanes.reconsider(shared)
+
+    @property
+    def untidy(self) -> bool:
+        """Whether so much has left ``inflight`` that counting it costs more than it should."""
+        return self._dead_rows >= DEAD_ROWS
+
+    def tidy(self) -> None:
+        """Tidy ``inflight`` up, if it needs that."""
+        if self.untidy:
+            store.tidy_inflight()
+            self._dead_rows = 0
 
     def _settle(self, sent: _Sent, now: float) -> None:
         """True a lane up: it was charged the estimate, and pays what the run really took."""

@@ -58,11 +58,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 connection.cursor_factory = conn_params["cursor_factory"]
             else:
                 connection = PatientConnection.connect(**conn_params)
-            connection.silence = self.settings_dict.get("SILENCE")
+            self._tell(connection)
             return connection
         self.pool.open()
         with nullcontext(patience) if patience else patient(self.pool.timeout) as bound:
             return self._pooled(bound)
+
+    def _tell(self, connection: PatientConnection) -> None:
+        connection.silence = self.settings_dict.get("SILENCE")
+        connection.lasting = bool(self.settings_dict.get("LASTING"))
 
     def prepare(self) -> None:
         """Do all that can be done for a connection without making one, for forks to inherit it."""
@@ -108,7 +112,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.pool.drain()
 
     def _configure_connection(self, connection: PatientConnection) -> bool:
-        connection.silence = self.settings_dict.get("SILENCE")
+        self._tell(connection)
         # The stubs do not know it: Django calls it for each connection that its pool makes.
         return bool(super()._configure_connection(connection))  # type: ignore[misc]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -16,6 +17,13 @@ from ops.accounts import Account
 from ops.embedded.folders import remove_socket_folder, socket_folder
 from ops.pools.pooler import CONNECT_SECONDS, PORT
 from ops.supervision.programs import Program
+from tasks.services.append import APPEND
+from tasks.services.claim import ASKED, CLAIM, RENEW
+from tasks.services.finish import CHILDREN, END, LOCK
+from tasks.wakeup import NOTIFY
+
+OF_EVERY_RUN = (CLAIM, RENEW, ASKED, APPEND, LOCK, CHILDREN, END, NOTIFY)
+"""What supervisors ask again and again: each session of the pooler has it prepared."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +62,14 @@ def pooled_connections(
     program = Program(
         name="pooler",
         argv=(sys.executable, "-m", "ops.pools.pooler", str(folder)),
-        environment={**os.environ, "DATABASE_URL": url, "SWITCHYARD_POOLER_PASSWORD": password},
+        environment={
+            **os.environ,
+            "DATABASE_URL": url,
+            "SWITCHYARD_POOLER_PASSWORD": password,
+            "SWITCHYARD_POOLER_STATEMENTS": json.dumps(
+                {each.name: each.preparation() for each in OF_EVERY_RUN}
+            ),
+        },
         directory=directory,
         log=logs / "pooler.log" if logs else None,
         grace=5.0,

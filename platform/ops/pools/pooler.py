@@ -1,6 +1,7 @@
 """Keeps connections to PostgreSQL for this machine's supervisors, each of which lives for one run.
 
-    DATABASE_URL=… SWITCHYARD_POOLER_PASSWORD=… python -m ops.pools.pooler FOLDER
+    DATABASE_URL=… SWITCHYARD_POOLER_PASSWORD=… SWITCHYARD_POOLER_STATEMENTS={name: PREPARE…, …}
+    python -m ops.pools.pooler FOLDER
 
 A supervisor that connects by itself costs the server a new process, empty caches and cold plans: half
 of what a small run costs PostgreSQL (measured in bench/RESULTS.md). Here it gets a session that
@@ -13,6 +14,9 @@ Only such a session is given to the next client. Any other one is closed, which 
 client, perhaps killed in mid-transaction, has left. Sessions are not reset, since all clients are
 supervisors, which leave nothing behind: no SET, no session locks, no temporary tables.
 
+A new session prepares the statements that it is told, and its clients are told their names in a
+parameter of the session (`rest.patience.PREPARED`).
+
 A session over TLS cannot be passed on; the pool manager does not start a pooler then.
 """
 
@@ -21,17 +25,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 import os
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
 
-from rest.patience import IDLE_IN_TRANSACTION
+from rest.patience import IDLE_IN_TRANSACTION, PREPARED
 
 PORT = 5432
 """Only part of the socket's name, by which libpq finds it."""
@@ -109,9 +115,12 @@ class Frames:
 class Session(asyncio.Protocol):
     """One connection to the server, and whether it may be given away."""
 
-    def __init__(self, pooler: Pooler, opened: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+    def __init__(
+        self, pooler: Pooler, opened: psycopg.AsyncConnection[tuple[object, ...]], prepared: bytes
+    ) -> None:
         self.pooler = pooler
         self.opened = opened
+        self.prepared = prepared
         self.client: Client | None = None
         self.unanswered = 0
         self.unsynced = False
@@ -256,6 +265,8 @@ class Client(asyncio.Protocol):
             value = session.opened.pgconn.parameter_status(name.encode())
             if value is not None:
                 reported.append(_message(b"S", name.encode() + b"\0" + value + b"\0"))
+        if session.prepared:
+            reported.append(_message(b"S", PREPARED + b"\0" + session.prepared + b"\0"))
         self.transport.write(
             _message(b"R", struct.pack("!I", 0))
             + b"".join(reported)
@@ -285,9 +296,10 @@ class Client(asyncio.Protocol):
 class Pooler:
     """The sessions at rest, newest last; as many are open as clients ever were at once."""
 
-    def __init__(self, url: str, password: bytes) -> None:
+    def __init__(self, url: str, password: bytes, statements: Mapping[str, str]) -> None:
         self.password = password
         self._url = url
+        self._statements = statements
         self._idle: list[Session] = []
 
     async def session(self) -> Session:
@@ -312,14 +324,28 @@ class Pooler:
         if opened.pgconn.ssl_in_use:
             opened.pgconn.finish()
             raise psycopg.OperationalError("a session over TLS cannot be passed on")
+        prepared = await self._prepare(opened)
         stream = socket.socket(fileno=os.dup(opened.pgconn.socket))
         stream.setblocking(False)
         loop = asyncio.get_running_loop()
         connect = (
             loop.create_unix_connection if stream.family == socket.AF_UNIX else loop.create_connection
         )
-        _, session = await connect(lambda: Session(self, opened), sock=stream)
+        _, session = await connect(lambda: Session(self, opened, prepared), sock=stream)
         return session
+
+    async def _prepare(self, opened: psycopg.AsyncConnection[tuple[object, ...]]) -> bytes:
+        """Prepare the statements in a new session and return their names; none if one is refused."""
+        try:
+            for text in self._statements.values():
+                await opened.execute(text.encode())
+        except psycopg.DatabaseError as error:
+            if opened.closed:
+                raise
+            # Of tables that are not there yet, for one: whoever comes sends them whole.
+            logger.warning("nothing is prepared in a session: %s", error)
+            return b""
+        return " ".join(self._statements).encode()
 
     def take_back(self, session: Session, *, whole: bool) -> None:
         """Keep a session whose client has gone, or close it; ``whole``: no half message was sent."""
@@ -338,9 +364,9 @@ def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!I", len(body) + 4) + body
 
 
-async def serve(url: str, password: str, folder: Path) -> None:
-    """Serve on the socket in ``folder`` until SIGTERM."""
-    pooler = Pooler(url, password.encode())
+async def serve(url: str, password: str, statements: Mapping[str, str], folder: Path) -> None:
+    """Serve on the socket in ``folder`` until SIGTERM; ``statements`` prepare something, by its name."""
+    pooler = Pooler(url, password.encode(), statements)
     path = folder / f".s.PGSQL.{PORT}"
     path.unlink(missing_ok=True)
     loop = asyncio.get_running_loop()
@@ -353,10 +379,11 @@ async def serve(url: str, password: str, folder: Path) -> None:
 
 
 def main() -> int:
-    """Serve; the address and the password come by the environment."""
+    """Serve; the address, the password and the statements come by the environment."""
     logging.basicConfig(level=logging.INFO)
     password = os.environ["SWITCHYARD_POOLER_PASSWORD"]
-    asyncio.run(serve(os.environ["DATABASE_URL"], password, Path(sys.argv[1])))
+    statements = json.loads(os.environ["SWITCHYARD_POOLER_STATEMENTS"])
+    asyncio.run(serve(os.environ["DATABASE_URL"], password, statements, Path(sys.argv[1])))
     return 0
 
 
