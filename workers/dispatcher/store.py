@@ -308,8 +308,8 @@ def tidy_inflight() -> None:
     """Have PostgreSQL forget the rows that have left ``inflight``.
 
     Every count reads the whole table. Where thousands of tasks end in a second, PostgreSQL's own
-    clean-up, which looks once in a while, lets it grow to a hundred dead rows for each living one. A role
-    that may not do this only gets a warning.
+    clean-up, which looks once in a while, lets it grow to a hundred dead rows for each living one. A
+    role that may not do this only gets a warning.
     """
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (SKIP_LOCKED, TRUNCATE FALSE) inflight")
