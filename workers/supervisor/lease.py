@@ -83,8 +83,8 @@ class LeaseWatch:
             log.error("lease_not_renewed", action="killing the handler")
             try:
                 self._kill()
+            finally:  # it may fail where the main thread has just found the handler's end
                 time.sleep(LAST_WORDS_SECONDS)
-            finally:
                 os._exit(EXIT_CODE)
 
     def _left(self) -> float:
