@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -37,8 +39,11 @@ class PooledConnections:
     folder: Path
 
     def ready(self) -> bool:
-        """Whether it listens."""
-        return (self.folder / f".s.PGSQL.{PORT}").is_socket()
+        """Whether it listens: its socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(str(self.folder / f".s.PGSQL.{PORT}"))
+            return True
+        return False
 
     def remove(self) -> None:
         """Remove its socket and their folder."""
