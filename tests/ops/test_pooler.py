@@ -21,6 +21,9 @@ from ops.pools.pooler import Frames
 from rest.patience import PREPARED
 from tasks.services.claim import ASKED
 from tests.conftest import Eventually
+from tests.tenants.callers import the_trail_may_be_emptied_between_tests
+
+__all__ = ["the_trail_may_be_emptied_between_tests"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
