@@ -52,7 +52,8 @@ ARMED = (
 )
 """What is armed in every stage; each waits for :meth:`Stage.arm`."""
 
-DISK_MEGABYTES = 512
+# Room for PostgreSQL's log as well, which may grow to 1 GiB between two checkpoints.
+DISK_MEGABYTES = 1536
 
 MARKER = b"SWITCHYARD_RUN="
 ACCEPT_SECONDS = 60.0

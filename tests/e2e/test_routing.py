@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.e2e.command import COMMAND, environment
 from tests.e2e.platforms import Platform
 from tests.e2e.work import Json, Work
@@ -66,7 +67,7 @@ def test_a_rule_moves_what_it_matches_from_the_next_submit_on(work: Work, operat
 
 
 def test_batch_work_waits_for_its_window_and_starts_when_it_opens(
-    work: Work, platform: Platform, operate: Operate
+    work: Work, platform: Platform, operate: Operate, eventually: Eventually
 ) -> None:
     # A window has whole minutes: the next one, or that after it where it is too near.
     opens = (datetime.now(UTC) + timedelta(seconds=70)).replace(second=0, microsecond=0)
@@ -82,8 +83,13 @@ def test_batch_work_waits_for_its_window_and_starts_when_it_opens(
     told = work.post("tasks", type="test.dummy", queue="batch", dry_run=True)
     assert told["waiting_for"]["reason"] == "off_peak"
     assert datetime.fromisoformat(told["estimated_start"]) >= opens
-    queues = {row["name"]: row for row in json.loads(operate("queues", "--json"))}
-    assert queues["batch"]["off_peak"] == 1
+
+    def counted() -> bool:
+        queues = {row["name"]: row for row in json.loads(operate("queues", "--json"))}
+        return bool(queues["batch"]["off_peak"] == 1)
+
+    # The dispatcher writes once a second down what it holds.
+    eventually(counted, seconds=10)
     assert {row["open"] for row in json.loads(operate("windows", "list", "--json"))} == {False}
     done = work.end_of(held, seconds=120)
     started = datetime.fromisoformat(done["started_at"])
