@@ -64,7 +64,10 @@ def isolation_is_reported(canaries: Canaries) -> str:
 def a_killed_supervisor_is_survived(canaries: Canaries) -> str:
     """SIGKILL the supervisor of a canary: its handler dies with it, and a second run completes."""
     task = canaries.submit(_least_important(canaries), seconds=SLEEP_SECONDS)
-    run: dict[str, Any] = dict(canaries.until(task, "running").runs[-1].raw)
+    seen = canaries.until(task, "running")
+    if not seen.runs:
+        raise Broken(f"canary {task.id} has not started but is {seen.status}")
+    run: dict[str, Any] = dict(seen.runs[-1].raw)
     pid = int(run.get("pid") or 0)
     if pid not in _supervisors_here(canaries) or not (tree := _tree(task)):
         raise Skipped(f"the canary runs on another machine than {socket.gethostname()}, or unseen")
