@@ -76,8 +76,8 @@ LONGEST_REAP_LOOK = 0.25
 RESULT_READ_LOOK = 0.002
 RESULT_READ_LIMIT = 30.0
 
-#: Of the collector's three generations. By Python's first one (700) each child, which makes some
-#: thousands of objects and ends, would look for cycles among them ten times.
+#: Of the collector's three generations. By Python's first one (700) a child would look for cycles again
+#: and again, among objects that end with it anyway.
 COLLECT_AFTER = (20_000, 10, 10)
 
 #: Seconds between the pool's own rounds over all children: the net under everything above.

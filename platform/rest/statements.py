@@ -47,6 +47,7 @@ class Statement:
         self._rest = [(name, text.encode()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
         self._places = list(dict.fromkeys(rest[::2]))
         self.name = f"switchyard_{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+        self._name = self.name.encode()
 
     def preparation(self) -> str:
         """Return what prepares it in a session; PostgreSQL finds the values' types by their places."""
@@ -66,23 +67,22 @@ class Statement:
         escape = pq.Escaping(session.pgconn).escape_literal
         if self._is_prepared(session):
             given = b",".join(_literal(values[name], escape) for name in self._places)
-            return b"EXECUTE %s%s" % (self.name.encode(), b"(%s)" % given if given else b"")
+            return b"EXECUTE %s%s" % (self._name, b"(%s)" % given if given else b"")
         parts = [self._first]
         for name, text in self._rest:
             parts += (_literal(values[name], escape), text)
         return b"".join(parts)
 
     def _is_prepared(self, session: PatientConnection) -> bool:
-        name = self.name.encode()
         if session.prepared is None:
             session.prepared = frozenset((session.pgconn.parameter_status(PREPARED) or b"").split())
-        if session.lasting and name not in session.prepared:
+        if session.lasting and self._name not in session.prepared:
             with connection.wrap_database_errors:
                 session.pgconn.send_query(self.preparation().encode())
                 for result in session.wait(generators.execute(session.pgconn)):
                     _answer(result)
-            session.prepared |= {name}
-        return name in session.prepared
+            session.prepared |= {self._name}
+        return self._name in session.prepared
 
 
 def ask(*statements: bytes) -> list[Any]:

@@ -83,7 +83,7 @@ def acting_as(identity: HandlerIdentity | None, action: Callable[[], Result]) ->
 
     In a thread of its own, because Linux keeps the file system user per thread: this thread's
     rights, and its death signal, stay as they are. Without an identity it is a plain call.
-    A bare thread: each run needs two, and one of `threading` costs it three times as much.
+    A bare thread: each run needs two, and one of `threading` brings an event and its locks along.
     """
     if identity is None:
         return action()

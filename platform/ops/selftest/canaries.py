@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from switchyard.client import Client
 from switchyard.client.errors import SwitchyardError
 from switchyard.client.models import Task
 
+T = TypeVar("T")
+
 TENANT = "canary"
 REASON = "self-test"
 LABEL = "selftest"
 TERMINAL = frozenset({"completed", "failed", "cancelled", "dropped"})
+
+
+def ask_until(question: Callable[[], T], good: Callable[[T], object], *, seconds: float) -> T:
+    """Ask again and again until the answer is good or the time is up; return the last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if good(answer) or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.1)
 
 
 class Canaries:
@@ -64,12 +76,11 @@ class Canaries:
 
     def until(self, task: Task, *statuses: str) -> Task:
         """Wait until a canary is in one of these statuses; return it as it was last seen."""
-        deadline = time.monotonic() + self.patience
-        while True:
-            now = self.client.task(task)
-            if now.status in statuses or time.monotonic() > deadline:
-                return now
-            time.sleep(0.1)
+        return ask_until(
+            lambda: self.client.task(task),
+            lambda now: now.status in statuses,
+            seconds=self.patience,
+        )
 
     def end_of(self, task: Task) -> Task:
         """Wait for a canary's end."""

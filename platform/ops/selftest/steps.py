@@ -6,13 +6,12 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops.selftest.canaries import Canaries
+from ops.selftest.canaries import Canaries, ask_until
 from ops.selftest.doorbell import Doorbell
 from ops.supervision.processes import children
 from switchyard.client.models import Task
@@ -52,8 +51,9 @@ def every_queue_works(canaries: Canaries) -> str:
 
 
 def isolation_is_reported(canaries: Canaries) -> str:
-    """Each worker says at which level it isolates runs."""
-    levels = sorted({str(worker.get("isolation") or "unknown") for worker in _workers(canaries)})
+    """Each worker says at which level it isolates runs; after a start, the first is waited for."""
+    workers = ask_until(lambda: _workers(canaries), bool, seconds=canaries.patience)
+    levels = sorted({str(worker.get("isolation") or "unknown") for worker in workers})
     if not levels:
         raise Broken(NOBODY)
     if "unknown" in levels:
@@ -131,14 +131,9 @@ def _least_important(canaries: Canaries) -> str:
 
 
 def _workers(canaries: Canaries) -> list[dict[str, Any]]:
-    """Return the living workers; those of a platform that has just started are waited for."""
-    deadline = time.monotonic() + canaries.patience
-    while True:
-        found = [dict(worker) for worker in canaries.client.operator.workers()]
-        alive = [worker for worker in found if worker.get("status") == "alive"]
-        if alive or time.monotonic() > deadline:
-            return alive
-        time.sleep(0.2)
+    """Return the living workers."""
+    found = [dict(worker) for worker in canaries.client.operator.workers()]
+    return [worker for worker in found if worker.get("status") == "alive"]
 
 
 def _completed(canaries: Canaries, task: Task, *, runs: int) -> Task:
@@ -166,9 +161,4 @@ def _supervisors_here(canaries: Canaries) -> set[int]:
 
 def _tree(task: Task) -> set[int]:
     """Wait until a canary's own processes are there, and return them; none if they are not seen."""
-    deadline = time.monotonic() + SLEEP_SECONDS / 2
-    while time.monotonic() < deadline:
-        if found := of_run(str(task.id)):
-            return set(found)
-        time.sleep(0.05)
-    return set()
+    return ask_until(lambda: set(of_run(str(task.id))), bool, seconds=SLEEP_SECONDS / 2)
