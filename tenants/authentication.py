@@ -6,7 +6,7 @@ credential. The actors that they return know no role yet: ``tenants.access.enter
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from rest_framework.authentication import CSRFCheck
 from rest_framework.request import Request
 
 from rest.pages import CSRFFailed
+from rest.statements import Statement, ask
 from tenants.actor import Actor
 from tenants.errors import InvalidToken, TokenExpired, TokenRevoked
 from tenants.models import ApiToken, Tenant
@@ -54,29 +55,38 @@ def authenticate_token(raw: str) -> Actor:
 
 def _find(prefix: str) -> Any:
     """Return a token's row with its tenant's, and ``clock``, the database's time."""
-    with connection.cursor() as cursor:
-        cursor.execute(_statement(), [prefix])
-        found = cursor.fetchone()
+    found = ask(_statement().of({"prefix": prefix}))[0]
     if found is None:
         return None
-    width = len(ApiToken._meta.concrete_fields)
-    row: Any = ApiToken.from_db(connection.alias, _columns(ApiToken), found[:width])
-    row.clock = found[width]
+    token, tenant, clock = found
+    row: Any = _from_json(ApiToken, token)
+    row.clock = datetime.fromisoformat(clock)
     if row.tenant_id is not None:
-        row.tenant = Tenant.from_db(connection.alias, _columns(Tenant), found[width + 1 :])
+        row.tenant = _from_json(Tenant, tenant)
     return row
 
 
 @cache
-def _statement() -> str:
-    """Return the query of :func:`_find`: every request asks it, so Django builds it only once."""
-    found = ApiToken.objects.select_related("tenant").annotate(clock=Now()).filter(prefix="")
-    return str(found.query.get_compiler(connection=connection).as_sql()[0])
+def _statement() -> Statement:
+    """Return the query of :func:`_find`. Every request asks it."""
+    return Statement(f"""
+        SELECT json_build_array({_as_json(ApiToken, "token")}, {_as_json(Tenant, "tenant")},
+                                statement_timestamp())
+          FROM {ApiToken._meta.db_table} token
+          LEFT JOIN {Tenant._meta.db_table} tenant ON tenant.id = token.tenant_id
+         WHERE token.prefix = %(prefix)s
+    """)  # noqa: S608 - our own names
 
 
-@cache
-def _columns(model: type[Model]) -> list[str]:
-    return [field.attname for field in model._meta.concrete_fields]
+def _as_json(model: type[Model], alias: str) -> str:
+    columns = ", ".join(f"{alias}.{field.column}" for field in model._meta.concrete_fields)
+    return f"json_build_array({columns})"
+
+
+def _from_json(model: type[Model], values: list[Any]) -> Model:
+    fields = model._meta.concrete_fields
+    read = [field.to_python(value) for field, value in zip(fields, values, strict=True)]
+    return model.from_db(connection.alias, [field.attname for field in fields], read)
 
 
 def actor_of_token(row: ApiToken) -> Actor:

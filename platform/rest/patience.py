@@ -12,6 +12,7 @@ gets its connection's for each statement. Imports no Django.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,12 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
         connection._adapters = AdaptersMap(context.adapters)
         connection.prepare_threshold = None  # a pooler's sessions have other owners before and after
         return connection
+
+    def has_news(self) -> bool:
+        """Return whether the server has said something unasked, as it does when it ends a session."""
+        poller = select.poll()
+        poller.register(self.pgconn.socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def wait(self, gen: PQGen[R], interval: float = CHECK_SECONDS, timeout: float | None = None) -> R:
         """Wait for an answer, as psycopg does for every statement.

@@ -18,7 +18,7 @@ from tasks.selectors.filters import FILTERS, filter_tasks
 from tasks.selectors.representation import new_task_json, task_json, tasks_json
 from tasks.selectors.tasks import listed_tasks, visible_task
 from tasks.services.consume import consume
-from tasks.services.submit import submit, try_submit
+from tasks.services.submit import submit_and_ask, try_submit
 from tenants.access import TenantView
 
 
@@ -47,11 +47,13 @@ class TaskList(TenantView):
             return Response(forecast(self.tenant, submission, verdict))
 
         def create() -> Created:
-            task = submit(self.tenant, self.actor, submission, request_id=request_id_of(request))
+            task, place = submit_and_ask(
+                self.tenant, self.actor, submission, request_id=request_id_of(request)
+            )
             if submission.depends_on:
                 # Parents that have ended may have moved it on.
                 task.refresh_from_db(fields=["queued_at", "status", "status_reason", "finished_at"])
-            shown = new_task_json(task, tuple(dict.fromkeys(submission.depends_on)))
+            shown = new_task_json(task, tuple(dict.fromkeys(submission.depends_on)), place)
             return Created(shown, shown["links"]["self"])
 
         return create_once(request, scope=self.actor.idempotency_scope, create=create, whole=True)

@@ -18,7 +18,7 @@ from django.db.models import prefetch_related_objects
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Run, Task, TaskFile, TaskType
-from tasks.selectors.waiting import waiting_for, waiting_for_many
+from tasks.selectors.waiting import waiting_at, waiting_for, waiting_for_many
 from tasks.states import RunStatus
 
 MAX_DEPENDENTS = 200
@@ -60,9 +60,13 @@ def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> di
     return shown
 
 
-def new_task_json(task: Task, parents: Collection[uuid.UUID]) -> dict[str, Any]:
-    """Return a task that this transaction has stored: nobody can wait for it yet. One query."""
-    return _task(task, waiting_for(task), Related(sorted(parents), [], task.created_at))
+def new_task_json(task: Task, parents: Collection[uuid.UUID], place: Any = None) -> dict[str, Any]:
+    """Return a task that was just stored: nobody waits for it yet.
+
+    ``place`` is the answer to :func:`tasks.selectors.waiting.places_of`; without it, it is asked.
+    """
+    waiting = waiting_for(task) if place is None else waiting_at(task, place)
+    return _task(task, waiting, Related(sorted(parents), [], task.created_at))
 
 
 def tasks_json(

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db import connection
-
+from rest.statements import Statement, ask
 from rest.times import rfc3339
 from tasks.models import Task
 from tasks.selectors.ability import newest_version, no_worker_detail
@@ -32,11 +31,12 @@ LEADER_SILENCE_SECONDS = 10
 
 # Positions come from one pass over the front of each lane, whatever the number of tasks asked for;
 # of the pass only the asked ones are kept, since the planner cannot guess how few they are.
-ASK = f"""
-WITH asked AS (
-  SELECT * FROM unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[],
-                       %(types)s::text[], %(ordinals)s::bigint[], %(statuses)s::text[])
-    AS a(id, tenant_id, queue, type, ordinal, status)
+PLACES = Statement(f"""
+WITH asked AS MATERIALIZED (
+  SELECT a.*, r.ordinal
+    FROM json_to_recordset(%(asked)s::json)
+         AS a(id uuid, tenant_id bigint, queue text, type text, status text)
+    LEFT JOIN ready r ON r.task_id = a.id
 ), line AS MATERIALIZED (
   SELECT front.ordinal, front.before
     FROM (SELECT DISTINCT tenant_id, queue FROM asked WHERE status = 'queued') lane
@@ -44,14 +44,15 @@ WITH asked AS (
      SELECT ordinal, row_number() OVER (ORDER BY rank, ordinal) - 1 AS before
        FROM (SELECT rank, ordinal FROM ready
               WHERE queue = lane.queue AND tenant_id = lane.tenant_id
-              ORDER BY rank, ordinal LIMIT %(cap)s) first) front
-   WHERE front.ordinal = ANY(%(ordinals)s::bigint[])
+              ORDER BY rank, ordinal LIMIT {MAX_POSITION}) first) front
+   WHERE front.ordinal IN (SELECT ordinal FROM asked)
 )
-SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
-       coalesce(line.before, %(cap)s), coalesce(l.waiting_for, ''), coalesce(l.detail, ''),
+SELECT json_agg(json_build_array(
+       a.id, i.task_id IS NOT NULL, p.reason, a.ordinal IS NOT NULL,
+       coalesce(line.before, {MAX_POSITION}), coalesce(l.waiting_for, ''), coalesce(l.detail, ''),
        {newest_version("a.queue", "a.type")},
        EXISTS (SELECT 1 FROM leader
-                WHERE renewed_at > now() - make_interval(secs => %(silence)s)),
+                WHERE renewed_at > now() - make_interval(secs => {LEADER_SILENCE_SECONDS})),
        CASE WHEN a.status = 'blocked' THEN
          (SELECT count(*) FROM dependency d JOIN task parent ON parent.id = d.parent_id
            WHERE d.child_id = a.id AND parent.finished_at IS NULL) END,
@@ -65,19 +66,18 @@ SELECT a.id, i.task_id IS NOT NULL, p.reason, r.task_id IS NOT NULL,
          (SELECT count(*) FROM (SELECT 1 FROM parked q
                                  WHERE q.tenant_id = a.tenant_id AND q.key = p.key
                                    AND (q.rank, q.ordinal) < (p.rank, p.ordinal)
-                                 LIMIT %(cap)s) waiting) END,
+                                 LIMIT {MAX_POSITION}) waiting) END,
        CASE WHEN a.queue = '{WINDOWED}' THEN
          (SELECT windows FROM tenants_limit WHERE tenant_id = a.tenant_id AND queue = a.queue) END,
        CASE WHEN a.queue = '{WINDOWED}' THEN
          (SELECT windows FROM task_type WHERE name = a.type) END,
-       statement_timestamp()
+       statement_timestamp()))
   FROM asked a
   LEFT JOIN inflight i ON i.task_id = a.id
   LEFT JOIN parked p ON p.task_id = a.id
-  LEFT JOIN ready r ON r.task_id = a.id
   LEFT JOIN line ON line.ordinal = a.ordinal
   LEFT JOIN lane l ON l.tenant_id = a.tenant_id AND l.queue = a.queue
-"""  # noqa: S608 - our own text
+""")  # noqa: S608 - our own text
 
 DETAILS: Mapping[str, str] = {
     "dispatch": "It is next in line.",
@@ -102,11 +102,11 @@ class Place(NamedTuple):
     has_leader: bool
     open_parents: int | None
     paused: str | None
-    key_holder: uuid.UUID | None
+    key_holder: str | None
     key_before: int | None
-    tenant_windows: str | None
-    type_windows: str | None
-    now: datetime
+    tenant_windows: Any
+    type_windows: Any
+    now: str
 
 
 def waiting_for(task: Task) -> dict[str, Any] | None:
@@ -120,7 +120,8 @@ def waiting_for_many(tasks: Sequence[Task]) -> dict[uuid.UUID, dict[str, Any] | 
     ``position`` is the number of tasks before this one in its lane (0 is next, at most
     :data:`MAX_POSITION`) and null for what is not in line. Tasks need their tenant at hand.
     """
-    places = _places([task for task in tasks if task.status in (Status.QUEUED, Status.BLOCKED)])
+    standing = [task for task in tasks if task.status in (Status.QUEUED, Status.BLOCKED)]
+    places = _read(ask(places_of(standing))[0]) if standing else {}
     missing = missing_inputs_of_many([task for task in tasks if task.status == Status.ALLOCATED])
     return {
         task.pk: _needs_inputs(missing[task.pk])
@@ -130,24 +131,30 @@ def waiting_for_many(tasks: Sequence[Task]) -> dict[uuid.UUID, dict[str, Any] | 
     }
 
 
-def _places(tasks: Sequence[Task]) -> dict[uuid.UUID, Place]:
-    if not tasks:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            ASK,
-            {
-                "ids": [task.pk for task in tasks],
-                "tenants": [task.tenant_id for task in tasks],
-                "queues": [task.queue for task in tasks],
-                "types": [task.type for task in tasks],
-                "ordinals": [task.ordinal for task in tasks],
-                "statuses": [task.status for task in tasks],
-                "cap": MAX_POSITION,
-                "silence": LEADER_SILENCE_SECONDS,
-            },
-        )
-        return {row[0]: Place(*row[1:]) for row in cursor.fetchall()}
+def places_of(tasks: Sequence[Task]) -> bytes:
+    """Return what asks where queued and blocked tasks stand, for who asks it behind a COMMIT
+    (:mod:`rest.statements`); :func:`waiting_at` reads the answer.
+    """
+    asked = [
+        {
+            "id": str(task.pk),
+            "tenant_id": task.tenant_id,
+            "queue": task.queue,
+            "type": task.type,
+            "status": task.status,
+        }
+        for task in tasks
+    ]
+    return PLACES.of({"asked": json.dumps(asked)})
+
+
+def waiting_at(task: Task, answer: Any) -> dict[str, Any] | None:
+    """Return :func:`waiting_for` of a task from an answer to :func:`places_of`."""
+    return _explain(task, _read(answer).get(task.pk))
+
+
+def _read(answer: Any) -> dict[uuid.UUID, Place]:
+    return {uuid.UUID(row[0]): Place(*row[1:]) for row in answer or ()}
 
 
 def _explain(task: Task, place: Place | None) -> dict[str, Any] | None:
@@ -209,9 +216,9 @@ def _held(task: Task, place: Place) -> Held | None:
     return held(
         task.tenant.slug,
         task.type,
-        json.loads(place.tenant_windows or "null"),
-        json.loads(place.type_windows or "null"),
-        place.now,
+        place.tenant_windows,
+        place.type_windows,
+        datetime.fromisoformat(place.now),
     )
 
 

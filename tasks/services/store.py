@@ -19,6 +19,7 @@ from django.db.models import Field, JSONField
 from rest.statements import COMMIT, Statement, ask
 from tasks.announce import announce_on_commit
 from tasks.models import Task
+from tasks.selectors.waiting import places_of
 from tasks.services.ready import line_up
 from tasks.states import Status
 from tasks.wakeup import wake_on_commit
@@ -53,12 +54,13 @@ COUNTED = """, counters AS (
 
 def store(
     task: Task, facts: Mapping[str, Any], *, type_id: int, counted: bool = False, last: bool = False
-) -> None:
+) -> Any:
     """Store a new task with ``facts`` in its first event; one that is queued enters its line.
 
     Its own ``ordinal``, ``created_at`` and ``queued_at`` are set. ``counted``: the counters of its lane
     and tenant grow by it, unlimited. ``last``: nothing follows in the transaction, which is committed
-    with it. Both are for a task that enters its line without a key.
+    with it, and the answer to :func:`tasks.selectors.waiting.places_of` is returned. Both are for a task
+    that enters its line without a key.
     """
     # A task with a key may have to wait beside its line, so it enters by a statement of its own.
     queued = task.status == Status.QUEUED
@@ -68,7 +70,7 @@ def store(
     values: dict[str, Any] = {str(field.column): _value(task, field) for field in _given_columns()}
     values |= {"facts": json.dumps(told, ensure_ascii=False), "type_id": type_id}
     storing = _statement(queued, in_line, counted).of(values)
-    (answer, *_) = ask(storing, COMMIT) if last else ask(storing)
+    answer, _, place = ask(storing, COMMIT, places_of([task])) if last else (*ask(storing), None, None)
     task.ordinal, created_at, queued_at = answer
     task.created_at = datetime.fromisoformat(created_at)
     task.queued_at = None if queued_at is None else datetime.fromisoformat(queued_at)
@@ -78,6 +80,7 @@ def store(
         wake_on_commit(task.queue, task.tenant_id)
     elif queued:
         line_up(task, type_id=type_id, epoch=1)
+    return place
 
 
 def _value(task: Task, field: Field[Any, Any]) -> Any:

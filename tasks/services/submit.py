@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -49,9 +49,25 @@ class Verdict:
     task_type: TaskType
 
 
-@again_on_ties
+class Submitted(NamedTuple):
+    """A task that was stored, and the answer to :func:`tasks.selectors.waiting.places_of` of it if that
+    could be asked behind the COMMIT, None if not.
+    """
+
+    task: Task
+    place: Any = None
+
+
 def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
-    """Store a task in the caller's transaction and return it.
+    """Store a task and return it, as :func:`submit_and_ask` does."""
+    return submit_and_ask(tenant, actor, submission, request_id=request_id).task
+
+
+@again_on_ties
+def submit_and_ask(
+    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
+) -> Submitted:
+    """Store a task in the caller's transaction, and ask where it stands if that costs no round trip.
 
     Raises:
         UnknownTaskType, ScopeRequired, BadParams, BadDependency, KeyConflict, QueuedLimit, SubmitRate,
@@ -69,8 +85,8 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         if _is_plain(task, parents) and unlimited(task.queue, limits):
             # Most submissions are like this, and are two questions to the database.
             fault_points.reach("before_commit")
-            store(task, facts, type_id=task_type.pk, counted=True, last=whole)
-            return task
+            place = store(task, facts, type_id=task_type.pk, counted=True, last=whole)
+            return Submitted(task, place)
         store(task, facts, type_id=task_type.pk)
         if parents:
             Dependency.objects.bulk_create(Dependency(child=task, parent=parent) for parent in parents)
@@ -82,7 +98,7 @@ def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: 
         count_now()
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
         fault_points.reach("before_commit")
-    return task
+    return Submitted(task)
 
 
 def _is_plain(task: Task, parents: list[Task]) -> bool:

@@ -4,7 +4,8 @@ Two keys of ``DATABASES`` are ours: ``SILENCE`` is the seconds for which a state
 waits for an answer (None: for ever), and ``FORKED`` tells that each process lives for one run, forked
 from one that has prepared what it can.
 
-A pooled connection is looked at before it is handed out. Where one turns out to be dead, the server
+A pooled connection is looked at before it is handed out: a server that ends a session says so, which
+is seen without asking it. Where one turns out to be dead, the server
 has probably restarted and all are: the pool is emptied at once, because its own check throws them
 away one by one with growing pauses in between, which no request lives to see (24 of them: minutes).
 
@@ -95,7 +96,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 patience.spend(time.monotonic() - began)
                 raise
             try:
-                connection.execute("")
+                if connection.has_news():
+                    connection.execute("")
             except psycopg.Error:
                 self.pool.putconn(connection)
                 self._empty_pool(connection)

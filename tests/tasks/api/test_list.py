@@ -8,14 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
-from rest.patience import PatientConnection
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Task
 from tasks.services.cancel import cancel
+from tests.questions import questions
 from tests.tasks.api.work import ended, failed, running, submitted
 from tests.tenants.callers import Caller, World
 
@@ -185,15 +183,13 @@ def test_a_day_among_other_days_is_found_whole(acme: World) -> None:
     assert ids(caller, f"started_before={end}") == []
 
 
-def test_a_page_costs_the_same_few_queries_whatever_its_length(
-    acme: World, django_assert_max_num_queries: Any
-) -> None:
+def test_a_page_costs_the_same_few_queries_whatever_its_length(acme: World) -> None:
     caller = acme.token()
 
     def cost(limit: int) -> int:
-        with CaptureQueriesContext(connection) as queries:
+        with questions() as asked:
             assert len(ids(caller, f"limit={limit}")) == limit
-        return len(queries)
+        return len(asked)
 
     parent = submitted(acme.acme)
     for _ in range(20):
@@ -208,10 +204,10 @@ def test_one_task_costs_a_few_queries(acme: World) -> None:
     caller = acme.token()
     task = submitted(acme.acme)
     ids(caller)
-    with CaptureQueriesContext(connection) as queries:
+    with questions() as asked:
         assert caller.get(f"{TASKS}/{task.pk}").status_code == 200
     # Token and tenant; the task; why it waits; relatives; parents' states; runs.
-    assert len(queries) == 6, [query["sql"] for query in queries]
+    assert len(asked) == 6
 
 
 def test_listing_does_not_consume(acme: World) -> None:
@@ -231,23 +227,13 @@ def test_a_parent_shows_its_children_and_a_child_its_parents(acme: World) -> Non
     assert rows[str(child.pk)]["waiting_for"]["reason"] == "parents"
 
 
-def test_a_submission_asks_the_same_few_questions_in_a_full_tenant(
-    acme: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_submission_asks_the_same_few_questions_in_a_full_tenant(acme: World) -> None:
     caller = acme.token()
-    waited: list[float | None] = []
-    wait = PatientConnection.wait
-
-    def counted(session: PatientConnection, gen: Any, *times: float) -> Any:
-        waited.append(None)
-        return wait(session, gen, *times)
-
-    monkeypatch.setattr(PatientConnection, "wait", counted)
 
     def cost() -> int:
-        waited.clear()
-        assert caller.post(TASKS, {"type": "test.dummy"}).status_code == 201
-        return len(waited)
+        with questions() as asked:
+            assert caller.post(TASKS, {"type": "test.dummy"}).status_code == 201
+        return len(asked)
 
     first = cost()
     before = cost()
