@@ -55,13 +55,17 @@ def read_page(task_id: uuid.UUID, after: int) -> Page:
         raise TaskGone
     status, last_seq = row
     events = events_after(task_id, after, limit=limits.PAGE) if last_seq > after else []
+    full = len(events) >= limits.PAGE
     seq = int(events[-1]["seq"]) if events else after
+    if not full:
+        # What is not there up to this number never will be: its month is no longer kept.
+        seq = max(seq, last_seq)
     return Page(
         events=events,
         seq=seq,
         status=str(status),
         ended=is_terminal(status) and seq == last_seq,
-        full=len(events) >= limits.PAGE or seq < last_seq,
+        full=full,
     )
 
 

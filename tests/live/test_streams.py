@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from tenants.actor import SYSTEM
 from tenants.services import token_revoke
@@ -73,6 +74,20 @@ def test_a_stream_replays_follows_and_ends(web: Web, lasting_world: World, token
     assert rest[1].data["data"]["lines"][0]["text"] == "hello"
     assert rest[-1].event == "end"
     assert rest[-1].data == {"kind": "end", "status": "completed", "seq": 4}
+
+
+def test_a_task_whose_history_is_no_longer_kept_ends_at_once(
+    web: Web, lasting_world: World, token: str
+) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("one")
+    job.complete()
+    with connection.cursor() as cursor:  # what dropping its months leaves
+        cursor.execute("DELETE FROM event WHERE task_id = %s", [job.id])
+        cursor.execute("DELETE FROM log_chunk WHERE task_id = %s", [job.id])
+    with listening(address(web, job, "events"), bearer(token)) as stream:
+        (end,) = stream
+    assert end.data == {"kind": "end", "status": "completed", "seq": 4}
 
 
 def test_last_event_id_wins_over_after(web: Web, lasting_world: World, token: str) -> None:
