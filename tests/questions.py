@@ -1,4 +1,4 @@
-"""Counting round trips to PostgreSQL, however they are asked: by Django's cursors or as `rest.statements`."""
+"""Counting round trips to PostgreSQL, by Django's cursors and by `rest.statements`."""
 
 from __future__ import annotations
 

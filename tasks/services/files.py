@@ -92,10 +92,11 @@ def name_content(keys: Sequence[str]) -> None:
 
 
 def artifacts_record(task_id: uuid.UUID, epoch: int, artifacts: Sequence[Artifact]) -> None:
-    """Make the rows of what the newest run has left.
+    """Make the rows of what the newest run has left, once however often it is asked.
 
     Raises:
         Fenced: another attempt has taken over; nothing is stored.
+        UploadExpired: some of it was given up in the meantime; nothing is stored.
     """
     with transaction.atomic():
         newest = Task.objects.select_for_update(no_key=True).filter(
@@ -104,7 +105,10 @@ def artifacts_record(task_id: uuid.UUID, epoch: int, artifacts: Sequence[Artifac
         task = newest.first()
         if task is None:
             raise Fenced
-        name_content([artifact.content.key for artifact in artifacts])
+        keys = [artifact.content.key for artifact in artifacts]
+        if TaskFile.objects.filter(task=task, storage_key__in=keys).exists():
+            return  # the answer to the COMMIT of an earlier try was lost
+        name_content(keys)
         TaskFile.objects.bulk_create(
             TaskFile(
                 task=task,

@@ -23,7 +23,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from tasks import fault_points
 from tasks.content import CHUNK, Read, TooMuch, open_content
-from tasks.errors import Fenced
+from tasks.errors import Fenced, UploadExpired
 from tasks.models import TaskFile
 from tasks.selectors.files import inputs_of
 from tasks.services.append import append, storable_text
@@ -165,6 +165,11 @@ class _Harvest:
     kept: list[Artifact] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
+    def give_up(self) -> None:
+        """Keep nothing: what was stored has been removed again."""
+        self.left_out += [f"{artifact.name}: it could not be stored in time." for artifact in self.kept]
+        self.kept = []
+
     def told(self) -> list[str]:
         """Return lines for the log."""
         size = sum(artifact.content.size for artifact in self.kept)
@@ -201,12 +206,16 @@ def store_artifacts(
         chosen = _chosen(_matching(workspace, patterns, identity), named, harvest)
         _store(chosen, workspace, identity, harvest, claim)
         if harvest.kept:
-            claim.patiently(lambda: artifacts_record(claimed.task_id, claimed.epoch, harvest.kept))
+            try:
+                claim.patiently(lambda: artifacts_record(claimed.task_id, claimed.epoch, harvest.kept))
+            except UploadExpired:
+                harvest.give_up()
         if lines := harvest.told():
             for line in lines:
                 output.remark(storable_text(line), clock())
             said = output.take()
-            claim.patiently(lambda: append(claimed.task_id, claimed.epoch, said))
+            # Whoever repeats it cannot know what became of the first try.
+            claim.patiently(lambda: append(claimed.task_id, claimed.epoch, said, again=True))
     fault_points.reach("after_artifacts")
 
 

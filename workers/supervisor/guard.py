@@ -64,27 +64,27 @@ def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
     """
     lease = LeaseWatch(settings.SWITCHYARD.lease, since=claimed_at)
     run = _Run(claimed, place, lease)
-    abandoned = False
+    given_up = False
     with sigterm_noticed():
         try:
             outcome = run.execute()
-        except Abandoned:
-            log.error("run_given_up", why="its handler server was killed")
-            outcome, abandoned = None, True
+            fault_points.reach("before_finish")
+            _finish(claimed, outcome)
         except (Fenced, LeaseLost) as late:
             log.warning("run_fenced", why=type(late).__name__)
             _tell_late(claimed)
-            outcome = None
+        except Abandoned:
+            log.error("run_given_up", why="its handler server was killed")
+            given_up = True
+        except Exception:
+            # Nobody would hear of it before the lease ends, and then not why.
+            log.exception("run_given_up", why="an error of the supervisor's")
+            given_up = True
         finally:
             lease.stop()
-        try:
-            if outcome is not None:
-                fault_points.reach("before_finish")
-                _finish(claimed, outcome)
-        finally:
             fault_points.reach("before_wipe")
             run.wipe()
-    if abandoned:
+    if given_up:
         os._exit(EXIT_CODE)
 
 

@@ -36,6 +36,7 @@ class Storing:
         self._claimed = claimed
         self._output = output
         self._said: list[Said] = []
+        self._said_bytes = 0
         #: Whether some of it may be stored all the same: the answer to a COMMIT was lost.
         self._unheard = False
         self._flushed_at = 0.0
@@ -51,7 +52,7 @@ class Storing:
     @property
     def full(self) -> bool:
         """Whether so much waits for the database that the handler must wait as well."""
-        return self.database_down and self._output.pending_bytes > PENDING_CAP
+        return self.database_down and self._said_bytes + self._output.pending_bytes > PENDING_CAP
 
     def add(self, said: Said) -> None:
         """Keep one thing for the next flush; of a burst of progress only the newest is worth a row."""
@@ -73,11 +74,12 @@ class Storing:
         batch = self._output.pending_bytes >= BATCH_BYTES and not self.database_down
         if not (final or batch) and began < due:
             return
+        self._said_bytes += self._output.pending_bytes
         self._said.extend(self._output.take())
         while self._said:
             try:
                 append(self._claimed.task_id, self._claimed.epoch, self._said, again=self._unheard)
-                self._said = []
+                self._said, self._said_bytes = [], 0
                 self._unheard = False
                 self.database_down = False
             except (OperationalError, InterfaceError) as error:

@@ -188,11 +188,15 @@ class Watch:
             self._tell(self._output.feed(self._names[descriptor], data, self._clock()))
 
     def _drain(self) -> None:
-        """Read what the pipes still hold; nobody writes to them any more."""
+        """Read what the pipes still hold; nobody writes to them any more.
+
+        Raises:
+            OperationalError: there is more than may wait for the database, which was away for too long.
+        """
         for descriptor in list(self._open):
-            while descriptor in self._open:
-                if not _readable(descriptor):
-                    break
+            while descriptor in self._open and _readable(descriptor):
+                if self._storing.full:
+                    self._storing.flush(final=True)
                 self._read(descriptor)
 
     # -- what the handler says ----------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Eventually
 from tests.workers.supervisor.conftest import Bench
 from workers.sandbox import Level
+from workers.supervisor.lease import EXIT_CODE
+from workers.supervisor.storing import PENDING_CAP
 
 MIB = 1024 * 1024
 
@@ -79,6 +83,39 @@ def test_a_gigabyte_without_a_line_end_is_cut_and_costs_the_supervisor_no_memory
     assert guarded.run.log_truncated
     assert sum(len(text) for text in guarded.texts("stdout")) <= 2 * MIB
     assert peak - before < 48 * MIB
+
+
+@pytest.mark.parametrize("where", ["store_artifacts", "finish"])
+def test_an_error_of_the_supervisors_own_gives_the_run_up_and_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_args: object, **_words: object) -> None:
+        raise ValueError("nobody has thought of this")
+
+    monkeypatch.setattr(importlib.import_module("workers.supervisor.guard"), where, broken)
+    guarded = bench.start()
+    assert guarded.wait() == EXIT_CODE, guarded.said()
+    assert guarded.run.status == "running"  # the pool manager, told by the code, gives it up at once
+    assert list(bench.workspaces.iterdir()) == []
+
+
+def test_output_that_waits_for_the_database_outlives_its_handler(
+    bench: Bench, eventually: Eventually
+) -> None:
+    go = bench.folder / "go"
+    size = PENDING_CAP + 40_000
+    guarded = bench.python(
+        Level.PROCESS,
+        f"import os, time\nprint('ready', flush=True)\nwhile not os.path.exists({str(go)!r}):"
+        f" time.sleep(0.01)\nprint('x' * 99 + '\\n', end='')\nprint(('y' * 99 + '\\n') * {size // 100})",
+    )
+    bench.until_it_runs(guarded, "ready")
+    with bench.database_away():
+        go.touch()
+        eventually(lambda: guarded.tree() == [guarded.pid])
+    assert guarded.wait() == 0, guarded.said()
+    assert guarded.run.status == "completed"
+    assert sum(text == "y" * 99 for text in guarded.texts()) == size // 100
 
 
 def _peak(pid: int) -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.files.storage import FileSystemStorage, storages
+from django.db import OperationalError, connection
 
-from tasks.models import Task, TaskFile
+from tasks.models import FileRemoval, Task, TaskFile
 from tasks.services.files import fill, reserve
 from tasks.services.inputs import input_store, inputs_submit
 from tests.tasks.api.work import submitted
 from tests.workers.supervisor.conftest import Bench
 from workers.sandbox import Level
+from workers.supervisor import files
 
 
 @pytest.fixture
@@ -64,6 +67,51 @@ def test_a_run_that_ends_badly_leaves_its_artifacts_too(
     assert run.wait() == 0, run.said()
     assert run.run.status == status
     assert TaskFile.objects.get().name == "report"
+
+
+@pytest.mark.parametrize("question", ["artifacts_record", "append"])
+def test_artifacts_are_kept_once_though_the_answer_to_a_commit_is_lost(
+    bench: Bench, stored: Path, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    ask, lost = getattr(files, question), bench.folder / "lost"
+
+    def losing_the_first_answer(*args: Any, **words: Any) -> Any:
+        answer = ask(*args, **words)
+        if not lost.exists():
+            lost.touch()
+            connection.close()
+            raise OperationalError("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(files, question, losing_the_first_answer)
+    params = {"command": "echo x > report", "artifacts": ["report"]}
+    run = bench.start(Level.PROCESS, "shell.command", params=params)
+    assert run.wait() == 0, run.said()
+    assert lost.exists()
+    assert run.run.status == "completed"
+    assert TaskFile.objects.get().name == "report"
+    assert run.texts("system") == ["Artifacts kept: 1 (2 bytes)."]
+    bench.nothing_is_left(run)
+
+
+def test_artifacts_that_were_removed_before_they_had_a_row_change_nothing_else(
+    bench: Bench, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = files.artifacts_record
+
+    def too_late(*args: Any) -> None:
+        FileRemoval.objects.all().delete()
+        record(*args)
+
+    monkeypatch.setattr(files, "artifacts_record", too_late)
+    params = {"command": "echo x > report", "artifacts": ["report"]}
+    run = bench.start(Level.PROCESS, "shell.command", params=params)
+    assert run.wait() == 0, run.said()
+    assert run.run.status == "completed"
+    assert not TaskFile.objects.exists()
+    (told,) = run.texts("system")
+    assert "report" in told
+    bench.nothing_is_left(run)
 
 
 def test_a_run_without_its_inputs_fails_and_says_so(bench: Bench, stored: Path) -> None:
