@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ops.services import Service, read_services, services_of
 from switchyard.bounds import Bounds, WrongBounds, read_pools
 
 Role = Literal["web", "dispatcher", "beat", "system", "pools", "worker", "manage"]
@@ -58,6 +59,7 @@ class Environment(BaseSettings):
     sandbox_paths: str = Field(default="", alias="SWITCHYARD_SANDBOX_PATHS")
     git_file_roots: str = Field(default="", alias="SWITCHYARD_GIT_FILE_ROOTS")
     egress_allow: str = Field(default="", alias="SWITCHYARD_EGRESS_ALLOW")
+    egress_deny: str = Field(default="", alias="SWITCHYARD_EGRESS_DENY")
     test_task_types: bool = Field(default=False, alias="SWITCHYARD_TEST_TASK_TYPES")
     fault_points: str = Field(default="", alias="SWITCHYARD_FAULT_POINTS")
     maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
@@ -114,6 +116,12 @@ class Environment(BaseSettings):
             ipaddress.ip_network(part)
         return value
 
+    @field_validator("egress_deny")
+    @classmethod
+    def _services(cls, value: str) -> str:
+        read_services(_parts(value, ","))
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Environment:
         if self.heartbeat * 2 > self.lease:
@@ -157,6 +165,13 @@ class Environment(BaseSettings):
     def hosts(self) -> list[str]:
         """Host names that the web process answers to."""
         return _parts(self.allowed_hosts, ",")
+
+    @cached_property
+    def services(self) -> tuple[Service, ...]:
+        """What no task is led to at level `full`: our own services, and ``SWITCHYARD_EGRESS_DENY``."""
+        urls = (self.database_url, self.redis_url, self.broker_url)
+        own = [service for url in urls for service in services_of(url)]
+        return tuple(dict.fromkeys([*own, *read_services(_parts(self.egress_deny, ","))]))
 
     @cached_property
     def toolchains(self) -> tuple[Path, ...]:

@@ -45,6 +45,7 @@ def a_program(tmp_path: Path) -> Any:
     return worker_program(
         WorkerPlan("critical", 1, 2),
         database_url="postgresql:///none",
+        services=[("db.internal", 5432), ("fd00::5", 6379)],
         announcer=None,
         host="here",
         isolation="full",
@@ -60,6 +61,7 @@ def test_every_start_of_a_worker_has_an_id_of_its_own(tmp_path: Path) -> None:
     assert program.fresh()[ID_VARIABLE] != program.fresh()[ID_VARIABLE]
     assert program.environment["SWITCHYARD_ROLE"] == "worker"
     assert program.environment["SWITCHYARD_ISOLATION"] == "full"
+    assert program.environment["SWITCHYARD_EGRESS_DENY"] == "db.internal:5432,[fd00::5]:6379"
     assert program.grace == 80
 
 

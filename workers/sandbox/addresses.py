@@ -2,8 +2,10 @@
 
 Refused are all that are not public: loopback, private, link-local (and with it the metadata services
 of clouds), carrier-grade NAT, unique local, multicast, reserved, unspecified; and IPv6 forms that
-carry an IPv4 address, judged by that one. An operator may allow single networks. All answers of a
-name must pass, and the connection goes to an address that was checked: the name is not asked twice.
+carry an IPv4 address, judged by that one; and this machine's own addresses, from which its firewall
+does not keep us. An operator may allow single networks, but not what belongs to the platform itself. All
+answers of a name must pass, and the connection goes to an address that was checked: the name is not
+asked twice.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 Address = IPv4Address | IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], list[str]]
+Service = tuple[str, int]
+"""A host and a port."""
 
 REFUSED_NETWORKS = tuple(
     ip_network(each)
@@ -45,35 +49,54 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 def is_allowed(address: str, allowed: Iterable[Network] = ()) -> bool:
     """Whether one numeric address may be connected to."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
+    judged = _judged(address)
+    if judged is None:
         return False
-    carried = _carried(parsed)
-    judged = carried if carried is not None else parsed
-    if any(judged in network for network in allowed if network.version == judged.version):
+    if _is_named(judged, allowed):
         return True
     if any(judged in each for each in REFUSED_NETWORKS if each.version == judged.version):
         return False
-    return judged.is_global and not judged.is_multicast and not judged.is_reserved
+    if not judged.is_global or judged.is_multicast or judged.is_reserved:
+        return False
+    return not is_this_machine(judged)
+
+
+def is_this_machine(address: Address) -> bool:
+    """Whether an address is one of this machine's, in its network namespace: only those can be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 def check(
-    host: str, port: int, allowed: Iterable[Network] = (), resolve: Resolver | None = None
+    host: str,
+    port: int,
+    allowed: Iterable[Network] = (),
+    resolve: Resolver | None = None,
+    closed: Iterable[Service] = (),
 ) -> list[str]:
     """The checked addresses of a host, in the order to try them; AddressRefused when one is closed.
 
     Resolves once. A host that is refused by one answer is refused whole, or an attacker's name
-    server would only have to mix.
+    server would only have to mix. ``closed`` are services that stay closed whatever is allowed.
     """
     if not host or not 0 < port < 65536:
         raise AddressRefused("The address has no host or no valid port.")
     allowed = tuple(allowed)
-    answers = (resolve or resolve_name)(host, port)
+    ask = resolve or resolve_name
+    answers = ask(host, port)
     if not answers:
         raise AddressRefused(f"{host} has no address.")
+    shut = {_judged(each) for name, its_port in closed if its_port == port for each in ask(name, port)}
+    here = any(each is not None and is_this_machine(each) for each in shut)
     for answer in answers:
-        if not is_allowed(answer, allowed):
+        judged = _judged(answer)
+        of_service = judged in shut or (here and judged is not None and is_this_machine(judged))
+        if of_service or not is_allowed(answer, allowed):
             raise AddressRefused(f"{host} leads to {answer}, which may not be reached from here.")
     return answers
 
@@ -85,6 +108,20 @@ def resolve_name(host: str, port: int) -> list[str]:
     except (OSError, UnicodeError):
         return []
     return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def _judged(text: str) -> Address | None:
+    """Return the address that a text stands for, the IPv4 one that it carries; None if it is none."""
+    try:
+        parsed = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    carried = _carried(parsed)
+    return parsed if carried is None else carried
+
+
+def _is_named(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
 def _carried(address: Address) -> Address | None:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from workers.sandbox.addresses import AddressRefused, Network, check, networks
+from workers.sandbox.addresses import AddressRefused, Network, Service, check, networks
 
 PORT = 3128
 HEAD_CAP = 64 * 1024
@@ -29,8 +29,9 @@ CONNECTIONS = 64
 class Egress:
     """The proxy of one run; its threads are daemons and end with `close()`."""
 
-    def __init__(self, allow: Iterable[str] = ()) -> None:
+    def __init__(self, allow: Iterable[str] = (), deny: Iterable[Service] = ()) -> None:
         self._allowed = networks(allow)
+        self._closed_services = tuple(deny)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._theirs = theirs
         self._listener: socket.socket | None = None
@@ -89,7 +90,7 @@ class Egress:
             _answer(client, "400 Bad Request", str(error))
             return
         try:
-            server = connect(host, port, self._allowed)
+            server = connect(host, port, self._allowed, self._closed_services)
         except AddressRefused as error:
             _answer(client, "403 Forbidden", str(error))
             return
@@ -137,10 +138,12 @@ def route(head: bytes) -> tuple[str, int, bytes]:
     return parts.hostname, parts.port or 80, opening.encode("latin-1")
 
 
-def connect(host: str, port: int, allowed: Iterable[Network]) -> socket.socket:
+def connect(
+    host: str, port: int, allowed: Iterable[Network], closed: Iterable[Service] = ()
+) -> socket.socket:
     """Connect to a checked address of a host: the first that answers."""
     failure: OSError | None = None
-    for address in check(host, port, allowed):
+    for address in check(host, port, allowed, closed=closed):
         try:
             return socket.create_connection((address, port), timeout=CONNECT_SECONDS)
         except OSError as error:

@@ -67,7 +67,8 @@ class Launch:
     value}, "checkpoint", "python_path": [folders]?}. `env` is added to the clean environment of the
     process and travels by pipe too. `read_only_paths` are toolchains (each `bin` below them joins
     PATH), `extra_read_only` other readable paths, such as the folders of a `file:` repository.
-    `network`: see docs/isolation.md; `egress_allow` are CIDRs that are otherwise refused.
+    `network`: see docs/isolation.md; `egress_allow` are CIDRs that are otherwise refused, `egress_deny`
+    hosts and ports that are refused in any case (at `full`).
     `marker` ("<run uuid>:<epoch>") becomes SWITCHYARD_RUN in the environment of the tree.
     """
 
@@ -80,6 +81,7 @@ class Launch:
     limits: Limits = field(default_factory=Limits)
     network: bool = False
     egress_allow: tuple[str, ...] = ()
+    egress_deny: tuple[tuple[str, int], ...] = ()
     read_only_paths: tuple[Path, ...] = ()
     extra_read_only: tuple[Path, ...] = ()
     identity: HandlerIdentity | None = None

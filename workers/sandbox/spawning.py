@@ -239,7 +239,7 @@ def _start(launch: Launch, server: HandlerServer | None) -> Sandboxed | None:
     theirs[launcher.STATUS] = high(their_status.detach())
     egress = None
     if plan["egress"]:
-        egress = Egress(launch.egress_allow)
+        egress = Egress(launch.egress_allow, launch.egress_deny)
         theirs[launcher.EGRESS] = high(egress.channel_for_sandbox())
     pid = None
     try:

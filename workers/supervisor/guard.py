@@ -282,6 +282,7 @@ class _Run:
             limits=self.limits,
             identity=self.identity,
             egress_allow=allowed,
+            egress_deny=settings.SWITCHYARD.services,
             marker=f"{self.claimed.task_id}:{self.claimed.epoch}",
             **what,
         )

@@ -25,6 +25,7 @@ from ops.pools.records import Records
 from ops.pools.rolling import Rolling
 from ops.pools.scaling import Scaling, Sizes
 from ops.pools.workers import STOP_MARGIN, WorkerPlan, pulse, worker_program
+from ops.services import Service
 from ops.supervision.programs import Watched
 from ops.supervision.watch import LOOK_EVERY, Interrupted, Watch
 
@@ -42,15 +43,16 @@ LOOK_SOON = 0.1
 class Manager:
     """The pool manager of one machine.
 
-    ``sizes``: of its pools. ``folder`` holds heartbeat files, ``logs`` the workers' logs (None: the
-    manager's own output), ``directory`` is where workers start. ``drain`` and ``cancel_grace`` in
-    seconds.
+    ``services``: where the platform's own listen. ``sizes``: of its pools. ``folder`` holds heartbeat
+    files, ``logs`` the workers' logs (None: the manager's own output), ``directory`` is where workers
+    start. ``drain`` and ``cancel_grace`` in seconds.
     """
 
     def __init__(
         self,
         *,
         database_url: str,
+        services: tuple[Service, ...],
         sizes: Sizes,
         isolation: str,
         isolation_minimum: str,
@@ -72,6 +74,7 @@ class Manager:
         self.logs = logs
         self.directory = directory
         self.database_url = database_url
+        self.services = services
         self.connections = pooled_connections(
             database_url, preferred=folder / "sockets", directory=directory, logs=logs
         )
@@ -128,6 +131,7 @@ class Manager:
             worker_program(
                 what,
                 database_url=self.connections.url if self.connections else self.database_url,
+                services=self.services,
                 host=self.machine.host,
                 announcer=self.announcing.path if self.announcing else None,
                 isolation=self.machine.isolation,

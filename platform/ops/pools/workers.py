@@ -6,9 +6,11 @@ import json
 import os
 import sys
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.services import Service, write_services
 from ops.supervision.programs import Program, Watched
 
 # After the drain, or a grace later where that would make it fail, a run is interrupted and may clean
@@ -45,6 +47,7 @@ def worker_program(
     what: WorkerPlan,
     *,
     database_url: str,
+    services: Iterable[Service],
     announcer: Path | None,
     host: str,
     isolation: str,
@@ -55,7 +58,8 @@ def worker_program(
 ) -> Program:
     """Return how the manager runs one worker process.
 
-    ``announcer`` is the socket of whoever announces for its supervisors (None: they do it themselves).
+    ``services`` are where the platform's own ones listen, which no task may be led to. ``announcer`` is
+    the socket of whoever announces for its supervisors (None: they do it themselves).
     ``folder`` holds the heartbeat files; ``logs`` None sends the output where the manager's goes
     (in a container). Every start has an id of its own, by which its runs name their worker.
     """
@@ -73,6 +77,8 @@ def worker_program(
         **os.environ,
         "SWITCHYARD_ROLE": "worker",
         "DATABASE_URL": database_url,
+        # Behind the pooler a worker does not know where PostgreSQL is.
+        "SWITCHYARD_EGRESS_DENY": write_services(services),
         # Tried once by the manager; each run would otherwise find it out anew.
         "SWITCHYARD_ISOLATION": isolation,
         "SWITCHYARD_WORKER_FILE": str(heartbeat),

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
-from workers.sandbox.addresses import AddressRefused, check, is_allowed, networks, resolve_name
+from workers.sandbox import addresses
+from workers.sandbox.addresses import (
+    AddressRefused,
+    check,
+    is_allowed,
+    is_this_machine,
+    networks,
+    resolve_name,
+)
 
 REFUSED = [
     "127.0.0.1",
@@ -101,3 +111,35 @@ def test_an_operator_may_open_single_networks() -> None:
 
 def test_the_resolver_never_raises() -> None:
     assert resolve_name("no such host.invalid", 80) == []
+
+
+def test_a_service_of_the_platform_stays_closed_in_a_network_that_is_open() -> None:
+    names = {"db.internal": ["10.1.0.5"], "alias.example": ["::ffff:10.1.0.5"]}
+    settled = {
+        "allowed": networks(["10.1.0.0/16"]),
+        "resolve": lambda host, _port: names.get(host, [host]),
+        "closed": [("db.internal", 5432)],
+    }
+    for host in ("db.internal", "alias.example", "10.1.0.5"):
+        with pytest.raises(AddressRefused):
+            check(host, 5432, **settled)
+        assert check(host, 443, **settled)
+    assert check("10.1.0.6", 5432, **settled) == ["10.1.0.6"]
+
+
+def test_a_service_of_this_machine_is_closed_at_each_of_its_addresses() -> None:
+    loopback = networks(["127.0.0.0/8"])
+    with pytest.raises(AddressRefused):
+        check("127.0.0.9", 5432, loopback, closed=[("localhost", 5432)])
+    assert check("127.0.0.9", 5433, loopback, closed=[("localhost", 5432)]) == ["127.0.0.9"]
+
+
+def test_public_addresses_of_this_machine_are_not_public_from_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert is_this_machine(ip_address("127.0.0.1"))
+    assert not is_this_machine(ip_address("1.1.1.1"))
+    monkeypatch.setattr(addresses, "is_this_machine", lambda address: str(address) == "1.1.1.1")
+    assert not is_allowed("1.1.1.1")
+    assert is_allowed("1.1.1.1", networks(["1.1.1.1"]))
+    assert is_allowed("9.9.9.9")

@@ -57,6 +57,15 @@ def test_a_private_address_is_refused_by_name(level: Level, run: Run, server: st
     assert error["code"] == "address_refused"
 
 
+def test_a_service_of_the_platform_is_closed_even_where_its_network_is_open(
+    run: Run, server: str
+) -> None:
+    port = int(server.rpartition(":")[2])
+    opened = {"network": True, "egress_allow": ("127.0.0.0/8",), "egress_deny": (("127.0.0.2", port),)}
+    (error,) = run(Level.FULL, REQUEST, {"url": server}, **opened).messages
+    assert error["code"] == "address_refused"
+
+
 def test_a_redirect_to_a_closed_address_is_refused(level: Level, run: Run, server: str) -> None:
     params = {"url": f"{server}/away"}
     (error,) = run(level, REQUEST, params, network=True, egress_allow=("127.0.0.0/8",)).messages

@@ -37,6 +37,7 @@ class Command(BaseCommand):
         try:
             manager = Manager(
                 database_url=environment.database_url,
+                services=environment.services,
                 sizes=Sizes(
                     environment.pool_bounds,
                     environment.capacity,
