@@ -53,6 +53,7 @@ def warm_up(**_signal: Any) -> None:
     handler_users()
     guards_log.bind()
     find_all(settings.SWITCHYARD.toolchains)
+    _ = settings.SWITCHYARD.services
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
     if isolation_level() is Level.FULL:
         start_wall_server()
