@@ -167,6 +167,11 @@ class Environment(BaseSettings):
         return _parts(self.allowed_hosts, ",")
 
     @cached_property
+    def opened_networks(self) -> tuple[str, ...]:
+        """Private networks that permitted handlers may reach (``SWITCHYARD_EGRESS_ALLOW``)."""
+        return tuple(_parts(self.egress_allow, ","))
+
+    @cached_property
     def services(self) -> tuple[Service, ...]:
         """What no task is led to at level `full`: our own services, and ``SWITCHYARD_EGRESS_DENY``."""
         urls = (self.database_url, self.redis_url, self.broker_url)

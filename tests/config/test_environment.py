@@ -32,6 +32,14 @@ def test_pools_are_given_as_sizes_or_ranges() -> None:
     assert (given.capacity, settings().capacity) == (6, None)
 
 
+def test_lists_may_have_spaces() -> None:
+    given = settings(
+        SWITCHYARD_EGRESS_ALLOW="10.0.0.0/8, 192.168.0.0/16", SWITCHYARD_EGRESS_DENY="db:5432, mail:25"
+    )
+    assert given.opened_networks == ("10.0.0.0/8", "192.168.0.0/16")
+    assert given.services == (("127.0.0.1", 6379), ("db", 5432), ("mail", 25))
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -42,6 +50,7 @@ def test_pools_are_given_as_sizes_or_ranges() -> None:
         ({"SWITCHYARD_CAPACITY": "5"}, "SWITCHYARD_CAPACITY=5 is less than the 6 slots"),
         ({"SWITCHYARD_CAPACITY": "0"}, "greater than or equal to 1"),
         ({"SWITCHYARD_POOL_IDLE": "0"}, "greater than or equal to 1"),
+        ({"SWITCHYARD_EGRESS_DENY": "db"}, "'db' is no host:port"),
     ],
 )
 def test_a_wrong_one_stops_the_start_with_a_sentence(given: dict[str, str], sentence: str) -> None:

@@ -275,13 +275,12 @@ class _Run:
 
     def _launch_with(self, **what: Any) -> Launch:
         assert self.workspace is not None  # noqa: S101 - made by execute
-        allowed = tuple(filter(None, settings.SWITCHYARD.egress_allow.split(",")))
         return Launch(
             level=self.place.level,
             workspace=self.workspace,
             limits=self.limits,
             identity=self.identity,
-            egress_allow=allowed,
+            egress_allow=settings.SWITCHYARD.opened_networks,
             egress_deny=settings.SWITCHYARD.services,
             marker=f"{self.claimed.task_id}:{self.claimed.epoch}",
             **what,

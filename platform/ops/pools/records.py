@@ -141,6 +141,10 @@ class Records(threading.Thread):
                 if not away:
                     logger.warning("the database is away, workers go on: %s", error)
                 away = True
+            except Exception:
+                # Whatever it is: without reports every worker of this machine would count as silent.
+                logger.exception("a round of records failed, the next one begins anew")
+                connection.close()
             if finished:
                 connection.close()
                 return
@@ -157,7 +161,9 @@ class Records(threading.Thread):
         with self._change:
             pulses, draining, clean = dict(self._pulses), self._draining, self._clean
         for worker_id in self._known.keys() - pulses.keys():
-            worker_gone(worker_id, lost=not (draining or self._known.pop(worker_id).draining))
+            worker_gone(worker_id, lost=not (draining or self._known[worker_id].draining))
+            # Only now: nobody else would remember it if the database had been away.
+            del self._known[worker_id]
             self._gone.add(worker_id)
         if clean:
             self._give_up_runs(pulses)
