@@ -194,6 +194,11 @@ class Environment(BaseSettings):
         return self.workspaces or self.state / "workspaces"
 
     @cached_property
+    def private_folders(self) -> tuple[Path, ...]:
+        """Where the platform and its runs write: no source is checked out from there."""
+        return (self.state, self.workspace_root, self.files_folder)
+
+    @cached_property
     def files_folder(self) -> Path:
         """Where inputs and artifacts are kept, unless a bucket is named."""
         return Path(self.files) if self.files else self.state / "files"

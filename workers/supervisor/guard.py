@@ -261,6 +261,7 @@ class _Run:
             self.claimed.params,
             settings.SWITCHYARD.git_roots,
             proxied=self.place.level is Level.FULL,
+            private=settings.SWITCHYARD.private_folders,
         )
 
     def _checkout_launch(self, step: CheckoutStep) -> Launch:
