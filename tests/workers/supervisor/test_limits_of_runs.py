@@ -189,6 +189,22 @@ def test_a_workspace_beyond_its_limit_is_named(level: Level, bench: Bench) -> No
     assert ended(bench, guarded)["code"] == "disk_full"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exec 9>f; rm f; head -c 12m /dev/zero >&9; sleep 60",
+        "mkdir d; head -c 12m /dev/zero > d/f; chmod 0 d; sleep 60",
+        "mkdir d; cd d; seq 3000 | xargs touch; sleep 60",
+    ],
+    ids=["removed", "closed", "empty"],
+)
+def test_a_workspace_beyond_its_limit_is_seen_however_it_is_hidden(
+    level: Level, bench: Bench, script: str
+) -> None:
+    guarded = bench.shell(level, script, limits={"workspace_mb": 8})
+    assert ended(bench, guarded)["code"] == "disk_full"
+
+
 def test_output_beyond_its_cap_is_marked_and_the_run_goes_on(level: Level, bench: Bench) -> None:
     script = "head -c 2m /dev/zero | tr '\\0' x; echo '::result {\"still\": \"here\"}'"
     guarded = bench.shell(level, script, limits={"output_mb": 1})
