@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -28,6 +28,13 @@ def choose(offered: str | None) -> str:
     if offered and _VALID.fullmatch(offered):
         return offered
     return str(uuid7())
+
+
+def choose_for(scope: Mapping[str, Any]) -> str:
+    """Return the id for an ASGI scope of which no request was made, by the rule of :func:`choose`."""
+    name = HEADER.lower().encode()
+    offered = next((value for key, value in scope["headers"] if key.lower() == name), None)
+    return choose(offered.decode("latin-1") if offered is not None else None)
 
 
 class RequestIdMiddleware:
