@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
+from rest.request_id import current_request_id
 from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
@@ -58,15 +59,13 @@ class Submitted(NamedTuple):
     place: Any = None
 
 
-def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
+def submit(tenant: Tenant, actor: Actor, submission: Submission) -> Task:
     """Store a task and return it, as :func:`submit_and_ask` does."""
-    return submit_and_ask(tenant, actor, submission, request_id=request_id).task
+    return submit_and_ask(tenant, actor, submission).task
 
 
 @again_on_ties
-def submit_and_ask(
-    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
-) -> Submitted:
+def submit_and_ask(tenant: Tenant, actor: Actor, submission: Submission) -> Submitted:
     """Store a task in the caller's transaction, and ask where it stands if that costs no round trip.
 
     Raises:
@@ -81,7 +80,7 @@ def submit_and_ask(
         if _take_key(tenant, submission):
             # What it replaces may be one of its parents, and has ended now.
             parents = _lock_parents(tenant, submission.depends_on)
-        task, facts = _made(tenant, actor, submission, task_type, classified, parents, request_id)
+        task, facts = _made(tenant, actor, submission, task_type, classified, parents)
         if _is_plain(task, parents) and unlimited(task.queue, limits):
             # Most submissions are like this, and are two questions to the database.
             fault_points.reach("before_commit")
@@ -211,7 +210,6 @@ def _made(
     task_type: TaskType,
     classified: Classified,
     parents: list[Task],
-    request_id: str,
 ) -> tuple[Task, dict[str, Any]]:
     """Return the task that is to be stored, and what its first event tells."""
     status = _first_status(submission, parents)
@@ -244,14 +242,12 @@ def _made(
         secrets=list(submission.secrets or task_type.secrets),
         submitted_by=actor.name,
         submitter=actor.key,
-        request_id=request_id,
+        request_id=current_request_id(),
         scheduled_for=submission.scheduled_for,
         deadline_at=first_deadline(status, submission.queue_timeout, submission.scheduled_for),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
     facts.update(classified.facts)
-    if request_id:
-        facts["request_id"] = request_id
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
     return task, facts

@@ -12,7 +12,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from rest.errors import FieldError, NotFound, Problem
-from rest.request_id import request_id_of
 from tasks.api.forecast import forecast
 from tasks.models import TaskType
 from tasks.services.submit import submit, try_submit
@@ -64,12 +63,7 @@ def _submit(visit: Visit, form: SubmitForm) -> HttpResponse:
     if form.submission is None:
         return _again(visit, form)
     try:
-        task = submit(
-            visit.tenant,
-            visit.actor,
-            form.submission,
-            request_id=request_id_of(visit.request),
-        )
+        task = submit(visit.tenant, visit.actor, form.submission)
     except Problem as refusal:
         _place(form, refusal)
         return _again(visit, form)
