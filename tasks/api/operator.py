@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest.errors import NotFound
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
+from tasks.api.serializers import ReasonBody
 from tasks.clock import database_now
 from tasks.models import Lane, Task, Worker
 from tasks.models.workers import WORKER_STATUSES
@@ -66,12 +67,17 @@ class OperatorWorkers(OperatorView):
 class OperatorWorkerDrain(OperatorView):
     """A worker process's end, by its operator's wish."""
 
-    @extend_schema(operation_id="operator_workers_drain", request=None, responses={200: dict[str, Any]})
+    body = "optional"
+
+    @extend_schema(
+        operation_id="operator_workers_drain", request=ReasonBody, responses={200: dict[str, Any]}
+    )
     def post(self, request: Request, worker: str) -> Response:
         """Let a worker finish what it runs and end, once its machine has started another."""
+        reason = ReasonBody.read(request.data).get("reason") or ""
         try:
             worker_id = uuid.UUID(worker)
-            changed = worker_drain(worker_id, actor=self.actor.name)
+            changed = worker_drain(worker_id, actor=self.actor.name, reason=reason)
         except (ValueError, Worker.DoesNotExist):
             raise NotFound() from None
         shown = worker_json(Worker.objects.get(pk=worker_id))

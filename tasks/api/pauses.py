@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.parsing import Request
-from tasks.api.serializers import PauseBody
+from tasks.api.serializers import ReasonBody
 from tasks.services.pauses import pause_set, pauses_json
 from tenants.access import OperatorView
 
@@ -25,11 +25,12 @@ class OperatorPauses(OperatorView):
 class _Change(OperatorView):
     """Pause or resume one thing; what runs goes on, what is submitted waits."""
 
+    body = "optional"
     subject: ClassVar[str]
     paused: ClassVar[bool]
 
     def change(self, request: Request, name: str) -> Response:
-        values = PauseBody.read(request.data)
+        values = ReasonBody.read(request.data)
         changed = pause_set(
             actor=self.actor,
             subject=self.subject,
@@ -46,7 +47,7 @@ class QueuePause(_Change):
     subject, paused = "queue", True
 
     @extend_schema(
-        operation_id="operator_queues_pause", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_queues_pause", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Pause a queue."""
@@ -59,7 +60,7 @@ class QueueResume(_Change):
     subject, paused = "queue", False
 
     @extend_schema(
-        operation_id="operator_queues_resume", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_queues_resume", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Resume a queue."""
@@ -72,7 +73,7 @@ class TypePause(_Change):
     subject, paused = "type", True
 
     @extend_schema(
-        operation_id="operator_task_types_pause", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_task_types_pause", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Pause a task type."""
@@ -85,7 +86,7 @@ class TypeResume(_Change):
     subject, paused = "type", False
 
     @extend_schema(
-        operation_id="operator_task_types_resume", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_task_types_resume", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Resume a task type."""
