@@ -18,6 +18,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from rest_framework.request import Request
 
 from rest.errors import ValidationFailed
+from rest.links import site
 from rest.parameters import Parameters
 
 DEFAULT_LIMIT = 50
@@ -75,7 +76,7 @@ def _link(request: Request, parameters: Parameters, way: str, row: Model, column
     value = f"{way}{getattr(row, column)}"
     token = _encode(f"{_sign(request.path, value)}{value}")
     query = urlencode({**parameters.values, "cursor": token})
-    return str(request.build_absolute_uri(f"{request.path}?{query}"))
+    return f"{site()}{request.path}?{query}"
 
 
 def _read(

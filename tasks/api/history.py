@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.links import site
 from rest.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from rest.parameters import Parameters
 from rest.parsing import Request
@@ -126,5 +127,5 @@ def _page(
     link = None
     if following is not None:
         query = urlencode({**parameters.values, "after": following})
-        link = request.build_absolute_uri(f"{request.path}?{query}")
+        link = f"{site()}{request.path}?{query}"
     return {"results": shown, "next": link, "previous": None}
