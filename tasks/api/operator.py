@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.errors import NotFound
-from rest.pagination import PARAMETERS, page_of
+from rest.pagination import PARAMETERS, page_of, page_of_few
 from rest.parsing import Request
 from tasks.api.serializers import ReasonBody
 from tasks.clock import database_now
@@ -87,12 +87,20 @@ class OperatorWorkerDrain(OperatorView):
 class OperatorQueues(OperatorView):
     """The three queues."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_queues_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """Count what waits and runs in each queue, and the seconds of the longest wait."""
         now = database_now()
-        results = [queue_json(state, now) for state in queue_states()]
-        return Response({"results": results, "next": None, "previous": None})
+        page = page_of_few(
+            request,
+            self.parameters,
+            queue_states(),
+            lambda state: queue_json(state, now),
+            key=lambda state: (list(Queue).index(Queue(state.name)),),
+        )
+        return Response(page)
 
 
 class OperatorLanes(OperatorView):

@@ -7,19 +7,30 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.pagination import PARAMETERS, page_of_few
 from rest.parsing import Request
 from tasks.api.serializers import ReasonBody
-from tasks.services.pauses import pause_set, pauses_json
+from tasks.models import Pause
+from tasks.services.pauses import pause_json, pause_set
 from tenants.access import OperatorView
 
 
 class OperatorPauses(OperatorView):
     """What is paused for all tenants."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_pauses_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """List paused queues and task types. A paused tenant says so itself."""
-        return Response({"results": pauses_json(), "next": None, "previous": None})
+        page = page_of_few(
+            request,
+            self.parameters,
+            Pause.objects.all(),
+            pause_json,
+            key=lambda pause: (pause.subject, pause.name),
+        )
+        return Response(page)
 
 
 class _Change(OperatorView):
