@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
 from rest.errors import BadRequest, FieldError
@@ -41,11 +41,19 @@ def check_params(schema: dict[str, Any], params: dict[str, Any], *, at: str = "/
     for error in validator.iter_errors(params):
         deepest = best_match([error]) or error
         pointer = at + "".join(f"/{_escape(part)}" for part in deepest.absolute_path)
-        found.append(FieldError(pointer, str(deepest.validator), _sentence(deepest.message)))
+        found.append(FieldError(pointer, str(deepest.validator), _sentence(_message(deepest))))
         if len(found) >= MAX_ERRORS:
             break
     if found:
         raise BadParams("The params do not match the task type's schema.", errors=found)
+
+
+def _message(error: ValidationError) -> str:
+    """Return what is wrong; of a pattern in the type's own words, since few read one."""
+    described = error.schema.get("description") if isinstance(error.schema, dict) else None
+    if error.validator == "pattern" and described:
+        return f"This does not fit: {described}"
+    return str(error.message)
 
 
 def _escape(part: object) -> str:

@@ -6,9 +6,11 @@ length would fill the disk of the web process. Here it is counted as it comes, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from rest.parsing import too_large
+from rest.problems import early_response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,7 +25,10 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """An ASGI application that answers 413 to bodies above ``limit`` bytes, and passes on the rest."""
+    """An ASGI application that answers 413 to bodies above ``limit`` bytes, and passes on the rest.
+
+    One byte more passes too: what the parser can refuse by itself still reaches it.
+    """
 
     def __init__(self, application: Application, limit: int) -> None:
         self._application = application
@@ -42,7 +47,7 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._limit:
+                if seen > self._limit + 1:
                     raise _TooLarge
             return message
 
@@ -55,27 +60,12 @@ class BodyLimit:
             await self._application(scope, counted, noticed)
         except _TooLarge:
             if not started:
-                await self._refuse(send)
+                await self._refuse(scope, send)
 
-    async def _refuse(self, send: Send) -> None:
-        detail = (
-            f"A request body may have {self._limit:,} bytes. Name large inputs in `inputs` and "
-            "upload them one by one."
-        )
-        body = json.dumps(
-            {
-                "type": "urn:switchyard:problem:too_large",
-                "title": "Too large",
-                "status": 413,
-                "detail": detail,
-                "code": "too_large",
-            }
-        ).encode()
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            # What is left of the body is not read, so the connection cannot be used again.
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        response = early_response(too_large(self._limit), scope)
+        # What is left of the body is not read, so the connection cannot be used again.
+        response["Connection"] = "close"
+        headers = [(name.encode(), value.encode()) for name, value in response.items()]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})

@@ -25,6 +25,7 @@ from tasks.admin.filters import (
 )
 from tasks.admin.looking import LookingAdmin
 from tasks.admin.runs import RunInline
+from tasks.errors import QueuedLimit
 from tasks.models import Dependency, Task
 from tasks.selectors.history import events_after
 from tasks.services.cancel import cancel
@@ -146,7 +147,7 @@ class TaskAdmin(LookingAdmin):
                         unfit += 1
                         continue
                     _leave_trail(request, task, action)
-            except Conflict:
+            except (Conflict, QueuedLimit):
                 unfit += 1
             else:
                 changed += 1

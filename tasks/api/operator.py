@@ -9,8 +9,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.errors import NotFound
-from rest.pagination import PARAMETERS, page_of
+from rest.pagination import PARAMETERS, page_of, page_of_few
 from rest.parsing import Request
+from tasks.api.serializers import ReasonBody
 from tasks.clock import database_now
 from tasks.models import Lane, Task, Worker
 from tasks.models.workers import WORKER_STATUSES
@@ -66,12 +67,17 @@ class OperatorWorkers(OperatorView):
 class OperatorWorkerDrain(OperatorView):
     """A worker process's end, by its operator's wish."""
 
-    @extend_schema(operation_id="operator_workers_drain", request=None, responses={200: dict[str, Any]})
+    body = "optional"
+
+    @extend_schema(
+        operation_id="operator_workers_drain", request=ReasonBody, responses={200: dict[str, Any]}
+    )
     def post(self, request: Request, worker: str) -> Response:
         """Let a worker finish what it runs and end, once its machine has started another."""
+        reason = ReasonBody.read(request.data).get("reason") or ""
         try:
             worker_id = uuid.UUID(worker)
-            changed = worker_drain(worker_id, actor=self.actor.name)
+            changed = worker_drain(worker_id, actor=self.actor.name, reason=reason)
         except (ValueError, Worker.DoesNotExist):
             raise NotFound() from None
         shown = worker_json(Worker.objects.get(pk=worker_id))
@@ -81,12 +87,20 @@ class OperatorWorkerDrain(OperatorView):
 class OperatorQueues(OperatorView):
     """The three queues."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_queues_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """Count what waits and runs in each queue, and the seconds of the longest wait."""
         now = database_now()
-        results = [queue_json(state, now) for state in queue_states()]
-        return Response({"results": results, "next": None, "previous": None})
+        page = page_of_few(
+            request,
+            self.parameters,
+            queue_states(),
+            lambda state: queue_json(state, now),
+            key=lambda state: (list(Queue).index(Queue(state.name)),),
+        )
+        return Response(page)
 
 
 class OperatorLanes(OperatorView):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -150,11 +150,15 @@ def _submitted_before(moment: datetime) -> Q:
     Without it, the page of a year ago would be found by reading all that came since. A task whose
     transaction began later than any other's could last is behind every one of those.
     """
+    if moment > datetime.max.replace(tzinfo=UTC) - LONGEST_SUBMISSION:
+        return Q()  # Nothing is submitted beyond the end of all time.
     later = Task.objects.filter(created_at__gt=moment + LONGEST_SUBMISSION).order_by("created_at")
     return Q(ordinal__lt=Coalesce(Subquery(later.values("ordinal")[:1]), Value(2**63 - 1)))
 
 
 def _submitted_after(moment: datetime) -> Q:
+    if moment < datetime.min.replace(tzinfo=UTC) + LONGEST_SUBMISSION:
+        return Q()
     earlier = Task.objects.filter(created_at__lt=moment - LONGEST_SUBMISSION).order_by("-created_at")
     return Q(ordinal__gt=Coalesce(Subquery(earlier.values("ordinal")[:1]), Value(0)))
 

@@ -11,18 +11,19 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
+from rest.request_id import current_request_id
 from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
 from tasks.models import Dependency, Task, TaskType
-from tasks.parents import Parent, Prospect, judge
+from tasks.parents import Judgement, Parent, Prospect, judge
 from tasks.schemas import check_params
 from tasks.selectors.types import intake
 from tasks.services.admission import admit, room, unlimited
 from tasks.services.cancel import cancel_task
 from tasks.services.classify import Classified, classify
-from tasks.services.graph import settle
+from tasks.services.graph import JUST_NOW, settle
 from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
 from tasks.services.ready import count_now, one_change
@@ -41,12 +42,17 @@ LATENESS = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What submitting would do now: for ``dry_run``."""
+    """What submitting would do now: for ``dry_run``.
+
+    ``would`` is ``start``, ``wait`` (for ``waiting_for``, before it enters its line) or ``cancel``: then
+    ``culprit`` is the parent for which it would wait in vain.
+    """
 
     would: str
-    waiting_for: str | None
     queue: str
     task_type: TaskType
+    waiting_for: str | None = None
+    culprit: Parent | None = None
 
 
 class Submitted(NamedTuple):
@@ -58,15 +64,13 @@ class Submitted(NamedTuple):
     place: Any = None
 
 
-def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
+def submit(tenant: Tenant, actor: Actor, submission: Submission) -> Task:
     """Store a task and return it, as :func:`submit_and_ask` does."""
-    return submit_and_ask(tenant, actor, submission, request_id=request_id).task
+    return submit_and_ask(tenant, actor, submission).task
 
 
 @again_on_ties
-def submit_and_ask(
-    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
-) -> Submitted:
+def submit_and_ask(tenant: Tenant, actor: Actor, submission: Submission) -> Submitted:
     """Store a task in the caller's transaction, and ask where it stands if that costs no round trip.
 
     Raises:
@@ -81,7 +85,7 @@ def submit_and_ask(
         if _take_key(tenant, submission):
             # What it replaces may be one of its parents, and has ended now.
             parents = _lock_parents(tenant, submission.depends_on)
-        task, facts = _made(tenant, actor, submission, task_type, classified, parents, request_id)
+        task, facts = _made(tenant, actor, submission, task_type, classified, parents)
         if _is_plain(task, parents) and unlimited(task.queue, limits):
             # Most submissions are like this, and are two questions to the database.
             fault_points.reach("before_commit")
@@ -116,17 +120,21 @@ def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
         task_type, limits, classified = _check(tenant, actor, submission)
         check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
+        _foresee_replacing(submission, parents)
         queue = classified.queue
+        culprit = _judged(submission, parents).culprit
+        if culprit is not None:
+            return Verdict("cancel", queue, task_type, culprit=culprit)
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
             room(tenant.pk, queue, limits)
-            return Verdict("start", None, queue, task_type)
+            return Verdict("start", queue, task_type)
     reason = {
         Status.ALLOCATED: "inputs",
         Status.SCHEDULED: "schedule",
         Status.BLOCKED: "parents",
     }[status]
-    return Verdict("wait", reason, queue, task_type)
+    return Verdict("wait", queue, task_type, waiting_for=reason)
 
 
 def _check(
@@ -196,12 +204,26 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
         return Status.ALLOCATED
     if submission.scheduled_for and submission.scheduled_for > database_now():
         return Status.SCHEDULED
-    judgement = judge(
+    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
+    free = _judged(submission, parents).prospect is Prospect.FREE
+    return Status.QUEUED if free else Status.BLOCKED
+
+
+def _judged(submission: Submission, parents: list[Task]) -> Judgement:
+    return judge(
         [Parent(parent.pk, parent.status, parent.finished_at) for parent in parents],
         run_anyway=submission.on_parent_failure == "run",
     )
-    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
-    return Status.QUEUED if judgement.prospect is Prospect.FREE else Status.BLOCKED
+
+
+def _foresee_replacing(submission: Submission, parents: list[Task]) -> None:
+    """Show as cancelled, in these objects alone, the parents that the task would replace at once."""
+    if submission.key is None or submission.key_policy != "replace":
+        return
+    for parent in parents:
+        waits = parent.finished_at is None and parent.status != Status.RUNNING
+        if waits and parent.key == submission.key:
+            parent.status, parent.finished_at = Status.CANCELLED, JUST_NOW
 
 
 def _made(
@@ -211,7 +233,6 @@ def _made(
     task_type: TaskType,
     classified: Classified,
     parents: list[Task],
-    request_id: str,
 ) -> tuple[Task, dict[str, Any]]:
     """Return the task that is to be stored, and what its first event tells."""
     status = _first_status(submission, parents)
@@ -244,14 +265,12 @@ def _made(
         secrets=list(submission.secrets or task_type.secrets),
         submitted_by=actor.name,
         submitter=actor.key,
-        request_id=request_id,
+        request_id=current_request_id(),
         scheduled_for=submission.scheduled_for,
         deadline_at=first_deadline(status, submission.queue_timeout, submission.scheduled_for),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
     facts.update(classified.facts)
-    if request_id:
-        facts["request_id"] = request_id
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
     return task, facts

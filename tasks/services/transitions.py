@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
+from rest.request_id import current_request_id
 from tasks.announce import announce_on_commit
 from tasks.errors import Moved
 from tasks.models import Event, Task, TaskFile
@@ -105,7 +106,7 @@ def end_many(ends: Sequence[End], to: Status) -> None:
     _forget_uploads([end.task for end in ends if end.task.status == Status.ALLOCATED])
     events = []
     for task, reason, facts in ends:
-        data = {"status": to.value, "from": task.status, "reason": reason.value, **facts}
+        data = caused({"status": to.value, "from": task.status, "reason": reason.value, **facts})
         task.status, task.status_reason, task.last_seq = to.value, reason.value, task.last_seq + 1
         events.append(
             Event(task_id=task.pk, seq=task.last_seq, tenant_id=task.tenant_id, kind="state", data=data)
@@ -129,6 +130,12 @@ def note(task: Task, kind: str, data: Mapping[str, Any], *, run: int | None = No
     _write_event(task, kind=kind, run=run, data=data)
 
 
+def caused(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event's data with the request that it is due to; workers and dispatchers have none."""
+    request_id = current_request_id()
+    return {**data, "request_id": request_id} if request_id else dict(data)
+
+
 def _write_event(task: Task, *, kind: str, run: int | None, data: Mapping[str, Any]) -> None:
     Event.objects.create(
         task_id=task.pk,
@@ -136,6 +143,6 @@ def _write_event(task: Task, *, kind: str, run: int | None, data: Mapping[str, A
         tenant_id=task.tenant_id,
         kind=kind,
         run=run,
-        data=dict(data),
+        data=caused(data),
     )
     announce_on_commit(task.pk, task.tenant_id, task.last_seq)

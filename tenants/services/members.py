@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 
 from audit.services import record
+from rest.errors import NotFound
 from tenants.actor import Actor
 from tenants.errors import AlreadyMember, LastOwner, RoleRequired
 from tenants.models import Membership, Tenant
@@ -43,6 +44,7 @@ def member_role_set(
     """Give a member another role; ``check`` sees the locked row first (for ``If-Match``).
 
     Raises:
+        NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
     """
@@ -71,6 +73,7 @@ def member_remove(
     """Remove a member; ``check`` as for :func:`member_role_set`.
 
     Raises:
+        NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
     """
@@ -86,9 +89,17 @@ def member_remove(
 
 
 def _lock(tenant: Tenant, member: Membership) -> Membership:
-    """Lock the tenant first, so that two owners cannot remove each other at the same time."""
+    """Lock the tenant first, so that two owners cannot remove each other at the same time.
+
+    Raises:
+        NotFound: the member was removed while we waited.
+    """
     Tenant.objects.select_for_update().get(pk=tenant.pk)
-    return Membership.objects.select_related("user").get(pk=member.pk)
+    found = Membership.objects.select_for_update(of=("self",)).select_related("user")
+    locked = found.filter(pk=member.pk).first()
+    if locked is None:
+        raise NotFound()
+    return locked
 
 
 def _owners_only(actor: Actor, *roles: str) -> None:

@@ -183,6 +183,21 @@ def test_a_day_among_other_days_is_found_whole(acme: World) -> None:
     assert ids(caller, f"started_before={end}") == []
 
 
+@pytest.mark.parametrize("what", ["created", "started", "finished"])
+def test_a_bound_at_the_end_of_all_time_excludes_nothing(acme: World, what: str) -> None:
+    task = str(ended(submitted(acme.acme)).pk)
+    bounds = {
+        f"{what}_after": "0001-01-01T00:00:00Z",
+        f"{what}_before": "9999-12-31T23:59:59.999999Z",
+    }
+    for name, moment in bounds.items():
+        assert ids(acme.token(), f"{name}={moment}") == [task]
+        everywhere = acme.operator().get(f"/api/v1/operator/tasks?{name}={moment}")
+        assert [row["id"] for row in everywhere.json()["results"]] == [task]
+        body = {"filter": {name: moment, "status": "completed"}, "dry_run": True}
+        assert acme.token().post(f"{TASKS}/actions/retry", body).status_code == 200
+
+
 def test_a_page_costs_the_same_few_queries_whatever_its_length(acme: World) -> None:
     caller = acme.token()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from switchyard.errors import HandlerDefinitionError
+from tasks.schemas import BadParams, check_params
 from workers.handlers import shell
 from workers.registry import check_schema, load, validator
 
@@ -41,6 +42,54 @@ def test_the_types_are_as_the_contract_says() -> None:
     assert (request.queue, request.network, request.steering) == ("normal", True, False)
     assert (dummy.idempotent, dummy.max_retries) == (True, 3)
     assert all(each.description for each in TYPES.values())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "https://a.b:443/x?y=z#w",
+        "http://a:1",
+        "http://a:65535/",
+        "http://[::1]:8080/x",
+        "http://127.0.0.1/a@b:99999",
+        "http://a?at=b@c",
+        "http://b\u00fccher.example/",
+    ],
+)
+def test_an_address_that_can_be_requested_is_taken(url: str) -> None:
+    check_params(TYPES["http.request"].params_schema, {"url": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a@b.com",
+        "http://user:word@b.com/x",
+        "http://a:99999",
+        "http://a:65536/",
+        "http://a:0",
+        "http://a:08",
+        "http://a:x/",
+        "http://a:80:80",
+        "http://:80",
+        "http:///x",
+        "http://[::1",
+        "http://a\\@b.com",
+        "http://a b",
+        "http://a\n",
+        "ftp://a",
+    ],
+)
+def test_an_address_that_cannot_be_requested_is_refused_with_what_to_do(url: str) -> None:
+    with pytest.raises(BadParams) as refused:
+        check_params(TYPES["http.request"].params_schema, {"url": url})
+    (error,) = refused.value.errors
+    assert (error.pointer, error.code) == ("/params/url", "pattern")
+    assert "`headers`" in error.detail
+    assert "65535" in error.detail
+    # What is refused may hold a password.
+    assert url not in error.detail
 
 
 @pytest.mark.parametrize(
