@@ -11,14 +11,13 @@ from django.db.models import Q
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Inflight, Pause
-from tasks.parents import Parent
 from tasks.selectors.ability import LIVE, newest_version, no_worker_detail
 from tasks.selectors.off_peak import Held, held
 from tasks.selectors.routes import estimated_seconds
 from tasks.selectors.waiting import LEADER_SILENCE_SECONDS, MAX_POSITION, line_detail
 from tasks.services.keys import active_with, slots_of
 from tasks.services.submit import Verdict
-from tasks.states import Status, parent_reason
+from tasks.states import Status
 from tasks.submission import Submission
 from tenants.limits import WINDOWED
 from tenants.models import Tenant
@@ -47,16 +46,11 @@ SELECT (SELECT count(*) FROM inflight WHERE tenant_id = %(tenant)s AND queue = %
 def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[str, Any]:
     """Return ``{"accepted", "would", "waiting_for", "position", "estimated_start"}``.
 
-    ``would`` is ``start``, ``wait`` or ``cancel``: a task that waits for one that has ended badly is
-    accepted and cancelled at once. Then ``status_reason`` and ``detail`` are there too.
-
     ``estimated_start`` is the time asked for, now when nothing is in the way, or about when those
     before it in its lane have been through, at the pace of the tenant's last tasks of the type; not
     before its off-peak windows open. It is null where nobody knows: while the lane is paused, has no
     worker, or waits for other tasks.
     """
-    if verdict.culprit is not None:
-        return _in_vain(verdict.culprit)
     now = database_now()
     if verdict.waiting_for is not None:
         detail = {
@@ -175,19 +169,6 @@ def _full(tenant: Tenant, queue: str) -> str:
         if running >= limit:
             return f"{tenant.slug} runs {running} of {limit} {what}."
     return ""
-
-
-def _in_vain(culprit: Parent) -> dict[str, Any]:
-    reason = parent_reason(culprit.status)
-    return {
-        "accepted": True,
-        "would": "cancel",
-        "waiting_for": None,
-        "position": None,
-        "estimated_start": None,
-        "status_reason": reason.value,
-        "detail": f"It depends on task {culprit.id}, which is {culprit.status}.",
-    }
 
 
 def _told(

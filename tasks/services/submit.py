@@ -17,13 +17,13 @@ from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
 from tasks.models import Dependency, Task, TaskType
-from tasks.parents import Judgement, Parent, Prospect, judge
+from tasks.parents import Parent, Prospect, judge
 from tasks.schemas import check_params
 from tasks.selectors.types import intake
 from tasks.services.admission import admit, room, unlimited
 from tasks.services.cancel import cancel_task
 from tasks.services.classify import Classified, classify
-from tasks.services.graph import JUST_NOW, settle
+from tasks.services.graph import settle
 from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
 from tasks.services.ready import count_now, one_change
@@ -42,17 +42,12 @@ LATENESS = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What submitting would do now: for ``dry_run``.
-
-    ``would`` is ``start``, ``wait`` (for ``waiting_for``, before it enters its line) or ``cancel``: then
-    ``culprit`` is the parent for which it would wait in vain.
-    """
+    """What submitting would do now: for ``dry_run``."""
 
     would: str
+    waiting_for: str | None
     queue: str
     task_type: TaskType
-    waiting_for: str | None = None
-    culprit: Parent | None = None
 
 
 class Submitted(NamedTuple):
@@ -120,21 +115,17 @@ def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
         task_type, limits, classified = _check(tenant, actor, submission)
         check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
-        _foresee_replacing(submission, parents)
         queue = classified.queue
-        culprit = _judged(submission, parents).culprit
-        if culprit is not None:
-            return Verdict("cancel", queue, task_type, culprit=culprit)
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
             room(tenant.pk, queue, limits)
-            return Verdict("start", queue, task_type)
+            return Verdict("start", None, queue, task_type)
     reason = {
         Status.ALLOCATED: "inputs",
         Status.SCHEDULED: "schedule",
         Status.BLOCKED: "parents",
     }[status]
-    return Verdict("wait", queue, task_type, waiting_for=reason)
+    return Verdict("wait", reason, queue, task_type)
 
 
 def _check(
@@ -204,26 +195,12 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
         return Status.ALLOCATED
     if submission.scheduled_for and submission.scheduled_for > database_now():
         return Status.SCHEDULED
-    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
-    free = _judged(submission, parents).prospect is Prospect.FREE
-    return Status.QUEUED if free else Status.BLOCKED
-
-
-def _judged(submission: Submission, parents: list[Task]) -> Judgement:
-    return judge(
+    judgement = judge(
         [Parent(parent.pk, parent.status, parent.finished_at) for parent in parents],
         run_anyway=submission.on_parent_failure == "run",
     )
-
-
-def _foresee_replacing(submission: Submission, parents: list[Task]) -> None:
-    """Show as cancelled, in these objects alone, the parents that the task would replace at once."""
-    if submission.key is None or submission.key_policy != "replace":
-        return
-    for parent in parents:
-        waits = parent.finished_at is None and parent.status != Status.RUNNING
-        if waits and parent.key == submission.key:
-            parent.status, parent.finished_at = Status.CANCELLED, JUST_NOW
+    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
+    return Status.QUEUED if judgement.prospect is Prospect.FREE else Status.BLOCKED
 
 
 def _made(

@@ -190,7 +190,7 @@ def _dry_run(session: Session, type: str, params: dict[str, Any], options: dict[
     session.output.record(
         [
             ("would", verdict.would),
-            ("because", (waiting.detail or waiting.reason) if waiting else verdict.detail or None),
+            ("because", (waiting.detail or waiting.reason) if waiting else None),
             ("position", verdict.position),
             ("estimated start", verdict.estimated_start),
         ]

@@ -296,23 +296,18 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to a dry run: would it be accepted, would it start, wait or be cancelled, and why.
-
-    `status_reason` and `detail` say why it would be cancelled at once.
-    """
+    """The answer to a dry run: would it be accepted, would it start or wait, and why."""
 
     accepted: bool
     would: str
     waiting_for: WaitingFor | None = None
     position: int | None = None
     estimated_start: datetime | None = None
-    status_reason: str = ""
-    detail: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """Read `{"accepted", "would", "waiting_for", "position", "estimated_start", …}`."""
+        """Read `{"accepted", "would", "waiting_for", "position", "estimated_start"}`."""
         data = _object(value)
         return cls(
             accepted=bool(data.get("accepted")),
@@ -320,8 +315,6 @@ class Verdict:
             waiting_for=WaitingFor.of(data.get("waiting_for")),
             position=data.get("position"),
             estimated_start=time_of(data.get("estimated_start")),
-            status_reason=_text(data, "status_reason"),
-            detail=_text(data, "detail"),
             raw=data,
         )
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tasks.models import Estimate, Pause, TaskType
-from tasks.services.cancel import cancel
 from tenants.models import Limit
-from tests.tasks.api.work import failed, running, submitted
+from tests.tasks.api.work import running, submitted
 from tests.tenants.callers import World
 
 TASKS = "/api/v1/tenants/acme/tasks"
@@ -83,39 +82,3 @@ def test_what_is_paused_has_no_time(acme: World, subject: str, name: str) -> Non
     assert told["waiting_for"]["reason"] == "paused"
     assert name in told["waiting_for"]["detail"]
     assert told["estimated_start"] is None
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"inputs": ["a"]}, {"scheduled_for": "2027-01-01T00:00:00Z"}], ids=str
-)
-@pytest.mark.parametrize(("end", "reason"), [("fail", "parent_failed"), ("cancel", "parent_cancelled")])
-def test_a_child_of_who_has_ended_badly_is_told_of_its_end(
-    acme: World, options: dict[str, Any], end: str, reason: str
-) -> None:
-    parent, other = submitted(acme.acme), submitted(acme.acme)
-    child = {"depends_on": [str(other.pk), str(parent.pk)], **options}
-    assert dry(acme, **child)["would"] == "wait"
-    if end == "fail":
-        failed(parent)
-    else:
-        cancel(parent.pk, by="user:alice")
-    told = dry(acme, **child)
-    assert (told["accepted"], told["would"], told["status_reason"]) == (True, "cancel", reason)
-    assert (told["waiting_for"], told["position"], told["estimated_start"]) == (None, None, None)
-    assert str(parent.pk) in told["detail"]
-    # The real one says the same.
-    real = acme.token().post(TASKS, {"type": "test.dummy", **child})
-    assert (real.status_code, real.json()["status"]) == (201, "cancelled")
-    assert real.json()["status_reason"] == reason
-    assert dry(acme, **child, on_parent_failure="run")["would"] == "wait"
-
-
-def test_a_child_of_who_it_would_replace_is_told_of_its_end(acme: World) -> None:
-    parent = submitted(acme.acme, key="deploy")
-    child = {"key": "deploy", "key_policy": "replace", "depends_on": [str(parent.pk)]}
-    told = dry(acme, **child)
-    assert (told["would"], told["status_reason"]) == ("cancel", "parent_cancelled")
-    parent.refresh_from_db()
-    assert parent.status == "queued"
-    real = acme.token().post(TASKS, {"type": "test.dummy", **child}).json()
-    assert (real["status"], real["status_reason"]) == ("cancelled", "parent_cancelled")
