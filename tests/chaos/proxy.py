@@ -25,8 +25,8 @@ EVERYBODY = "*"
 
 # PostgreSQL's message that says that a COMMIT was done: CommandComplete, length 11, the tag.
 COMMIT_ANSWER = re.compile(re.escape(b"C\x00\x00\x00\x0bCOMMIT\x00"))
-# A client's COMMIT in a simple query: by itself (the tag Q, length 11, the text), or behind the statements
-# that are sent with it (rest.statements).
+# A client's COMMIT in a simple query: by itself (the tag Q, length 11, the text), or among statements
+# that are sent together (rest.statements).
 COMMIT_ASKED = re.compile(rb"(?:Q\x00\x00\x00\x0b|;\n)COMMIT(?:;\n|\x00)")
 
 

@@ -157,6 +157,10 @@ def test_only_regular_files_inside_are_opened(base: Path) -> None:
             open_inside(workspace, path)
 
 
+def untroubled(workspace: Path, patterns: list[str]) -> list[str]:
+    return matching(workspace, patterns, tell=pytest.fail)
+
+
 def test_patterns_find_files_inside_and_follow_no_link(base: Path) -> None:
     workspace = make_workspace(base, "run")
     work = work_folder(workspace)
@@ -165,17 +169,36 @@ def test_patterns_find_files_inside_and_follow_no_link(base: Path) -> None:
         (work / name).write_text("x")
     (work / "reports" / "link.xml").symlink_to("/etc/passwd")
     (work / "loop").symlink_to(".")
-    assert matching(workspace, ["reports/**"]) == [
+    assert untroubled(workspace, ["reports/**"]) == [
         "reports/a.xml",
         "reports/c.txt",
         "reports/deep/b.xml",
     ]
-    assert matching(workspace, ["**/*.xml"]) == [
+    assert untroubled(workspace, ["**/*.xml"]) == [
         ".hidden/d.xml",
         "reports/a.xml",
         "reports/deep/b.xml",
         "top.xml",
     ]
-    assert matching(workspace, ["*.xml"]) == ["top.xml"]
-    assert matching(workspace, ["reports/?.xml"]) == ["reports/a.xml"]
-    assert matching(workspace, ["../**", "/etc/*", "nothing"]) == []
+    assert untroubled(workspace, ["*.xml"]) == ["top.xml"]
+    assert untroubled(workspace, ["reports/?.xml"]) == ["reports/a.xml"]
+    assert untroubled(workspace, ["../**", "/etc/*", "nothing"]) == []
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(base, "run")
+    (work_folder(workspace) / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refusing)
+        assert matching(workspace, ["**"], tell=told.append) == []
+    assert told == ["closed: it cannot be looked into (Permission denied)."]
