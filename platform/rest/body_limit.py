@@ -1,14 +1,18 @@
-"""A cap on request bodies before Django sees them.
+"""A cap on request bodies before Django sees them, in bytes and in seconds.
 
 Django spools a whole body to disk before any view or middleware runs, so a chunked body without a
-length would fill the disk of the web process. Here it is counted as it comes, and cut with 413.
+length would fill the disk of the web process, and one that comes a byte a minute would keep its
+connection for ever, for who has shown no credential. Here it is counted as it comes, and cut with 413
+or 408.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from rest.errors import Problem, TooSlow
 from rest.parsing import too_large
 from rest.problems import early_response
 
@@ -20,12 +24,19 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class _TooLarge(Exception):
-    """The body has passed the cap."""
+BODY_SECONDS = 30.0
+"""In which a body must have come; large ones are uploads, which are not read here."""
+
+
+class _Refused(Exception):
+    """The body has passed a cap."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
 
 
 class BodyLimit:
-    """An ASGI application that answers 413 to bodies above ``limit`` bytes, and passes on the rest.
+    """An ASGI application that refuses bodies above ``limit`` bytes or :data:`BODY_SECONDS`.
 
     One byte more passes too: what the parser can refuse by itself still reaches it.
     """
@@ -41,14 +52,21 @@ class BodyLimit:
             return
         seen = 0
         started = False
+        deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise _Refused(TooSlow()) from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self._limit + 1:
-                    raise _TooLarge
+                    raise _Refused(too_large(self._limit))
+            if not message.get("more_body", False):
+                deadline = None  # from now on it is asked whether the client is still there
             return message
 
         async def noticed(message: Message) -> None:
@@ -58,12 +76,12 @@ class BodyLimit:
 
         try:
             await self._application(scope, counted, noticed)
-        except _TooLarge:
+        except _Refused as refused:
             if not started:
-                await self._refuse(scope, send)
+                await self._refuse(refused.problem, scope, send)
 
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        response = early_response(too_large(self._limit), scope)
+    async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
+        response = early_response(problem, scope)
         # What is left of the body is not read, so the connection cannot be used again.
         response["Connection"] = "close"
         headers = [(name.encode(), value.encode()) for name, value in response.items()]

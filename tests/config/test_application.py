@@ -10,6 +10,8 @@ import pytest
 from django.conf import settings
 
 from config.asgi import application
+from rest import body_limit
+from rest.body_limit import Receive
 
 TASK = "/api/v1/tenants/acme/tasks/01890000-0000-7000-8000-000000000000"
 # A synchronous view, an asynchronous one, a stream, an upload, a page, and what is not there.
@@ -25,13 +27,19 @@ MANY_FIELDS = b"&".join(b"a=1" for _ in range(1100))
 
 
 async def ask(
-    method: str, path: str, headers: dict[str, str], *, query: bytes = b"", body: bytes = b""
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    *,
+    query: bytes = b"",
+    body: bytes = b"",
+    receive: Receive | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request; gives status, headers with names in small letters, and body."""
     sent: list[Any] = []
     shown = [body]
 
-    async def receive() -> Any:
+    async def whole() -> Any:
         while not shown:  # a client that sends nothing more
             await asyncio.Event().wait()
         return {"type": "http.request", "body": shown.pop(), "more_body": False}
@@ -50,7 +58,7 @@ async def ask(
             for name, value in {"Host": "testserver", **headers}.items()
         ],
     }
-    await application(scope, receive, send)
+    await application(scope, receive or whole, send)
     named = {name.decode().lower(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], named, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -125,3 +133,37 @@ async def test_a_body_that_is_cut_off_is_a_whole_413(offered: dict[str, str]) ->
     assert problem["limit"] == limit
     assert str(limit) in problem["detail"]
     assert answer[1]["connection"] == "close"
+
+
+@pytest.mark.parametrize("more", [b"", b"x"])
+async def test_a_body_that_does_not_come_is_a_408(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.3)
+
+    async def dripping() -> Any:
+        await asyncio.sleep(0.1 if more else 60)
+        return {"type": "http.request", "body": more, "more_body": True}
+
+    async with asyncio.timeout(5):
+        answer = await ask("POST", "/api/v1/me", {"X-Request-ID": "mine"}, receive=dripping)
+    assert check_problem(answer, 408, "mine")["code"] == "too_slow"
+    assert answer[1]["connection"] == "close"
+
+
+async def test_a_client_that_waits_for_a_stream_may_take_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.05)
+    seen = []
+
+    async def patient(_scope: Any, receive: Any, _send: Any) -> None:
+        seen.append(await receive())
+        seen.append(await receive())
+
+    async def receive() -> Any:
+        if not seen:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.sleep(0.3)
+        return {"type": "http.disconnect"}
+
+    await body_limit.BodyLimit(patient, 10)({"type": "http"}, receive, receive)  # type: ignore[arg-type]
+    assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
