@@ -14,7 +14,7 @@ from tasks.clock import database_now
 from tasks.models import Task
 from tasks.services.cancel import cancel
 from tests.questions import questions
-from tests.tasks.api.work import ended, failed, running, submitted
+from tests.tasks.api.work import ended, failed, publish_types, running, submitted
 from tests.tenants.callers import Caller, World
 
 TASKS = "/api/v1/tenants/acme/tasks"
@@ -259,3 +259,18 @@ def test_a_submission_asks_the_same_few_questions_in_a_full_tenant(acme: World) 
     assert before == cost() == 4 + 2
     assert first <= before + 2  # the token's last use, and the type itself
     assert uuid.UUID(ids(caller)[0])
+
+
+def test_a_submission_is_three_round_trips(lasting_world: World) -> None:
+    publish_types()
+    caller = lasting_world.token()
+    assert caller.post(TASKS, {"type": "test.dummy"}).status_code == 201
+    with questions() as asked:
+        answer = caller.post(TASKS, {"type": "test.dummy"})
+    # Token and tenant; type, rules and limits; all that is stored, its COMMIT, and why it waits. The
+    # bell is rung by a thread of its own in a web process, and here by this one.
+    assert (answer.status_code, len(asked)) == (201, 3 + 1)
+    assert (
+        answer.json()["waiting_for"]
+        == caller.get(f"{TASKS}/{answer.json()['id']}").json()["waiting_for"]
+    )
