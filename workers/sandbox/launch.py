@@ -44,7 +44,7 @@ class Limits:
     memory_bytes: int | None = None
     file_bytes: int | None = None
     processes: int | None = None
-    open_files: int | None = 1024
+    open_files: int | None = None
     workspace_bytes: int | None = None
 
 
