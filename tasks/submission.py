@@ -20,9 +20,6 @@ DEFAULT_RETRY: dict[str, Any] = {
 }
 """The retry policy where neither the task nor its type says otherwise, member by member."""
 
-DEFAULT_RETRIES = 3
-"""Retries of an idempotent task; any other has none unless it asks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Submission:

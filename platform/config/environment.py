@@ -70,6 +70,7 @@ class Environment(BaseSettings):
     maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
     max_body_bytes: int = Field(default=1024 * 1024, alias="SWITCHYARD_MAX_BODY", ge=1024)
 
+    # Generous: they stop a runaway script, not a busy CI.
     request_rate: float = Field(default=500, alias="SWITCHYARD_REQUEST_RATE", gt=0)
     request_burst: int = Field(default=2000, alias="SWITCHYARD_REQUEST_BURST", ge=1)
 
