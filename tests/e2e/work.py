@@ -29,6 +29,16 @@ class Work:
         found: Json = answer.json()
         return found
 
+    def runs(self, task: Json) -> list[Json]:
+        """Return a task's runs as operators see them, the oldest first."""
+        with self.platform.operator() as operator:
+            found = operator.get(f"tenants/{self.platform.tenant}/tasks/{task['id']}").json()
+        return sorted(found["runs"], key=lambda run: int(run["attempt"]))
+
+    def supervisor_of(self, task: Json) -> int:
+        """Return the process that guards a task's newest run."""
+        return int(self.runs(task)[-1]["pid"])
+
     def shell(self, *command: str, **body: Any) -> Json:
         """Submit a command."""
         params = {"command": list(command), **body.pop("params", {})}
