@@ -15,6 +15,18 @@ from tasks.fault_points import POINTS, check_fault_points
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ROOT / "docs" / "faults.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = re.compile(r"^=+  =+\n(.*?)^=+  =+\n", re.DOTALL | re.MULTILINE)
+TABLE_OF_MODULES = {
+    path: table.group(1)
+    for folder in ("platform", "tasks", "tenants", "workers")
+    for path in (ROOT / folder).rglob("__init__.py")
+    if (table := TABLE.search(path.read_text(encoding="utf-8")))
+}
+"""What the docstring of a package tells of its modules, a line each."""
+
+
+def test_packages_with_a_table_are_found() -> None:
+    assert len(TABLE_OF_MODULES) >= 5
 
 
 def test_platform_is_a_source_root_and_never_a_package() -> None:
@@ -55,6 +67,13 @@ def test_fault_points_are_named_in_one_list() -> None:
         if 'fault_points.reach("' in line
     }
     assert used == set(POINTS)
+
+
+@pytest.mark.parametrize("package", sorted(TABLE_OF_MODULES), ids=lambda path: path.parent.name)
+def test_the_table_of_a_package_names_its_modules_and_no_others(package: Path) -> None:
+    rows = TABLE_OF_MODULES[package].splitlines()
+    named = [row.split()[0] for row in rows]
+    assert sorted(named) == sorted(path.stem for path in package.parent.glob("[a-z]*.py"))
 
 
 def test_every_test_and_every_line_that_the_page_of_faults_names_is_there() -> None:
