@@ -15,6 +15,10 @@ from tasks.fault_points import POINTS, check_fault_points
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ROOT / "docs" / "faults.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("bench", "docker", "docs", "platform", "tasks", "tenants", "tests", "workers")
+READ = ("", ".css", ".html", ".js", ".md", ".py", ".toml", ".txt", ".yaml", ".yml")
+HOMES = (ROOT / "docs", ROOT / "bench")
+"""Where a document may be that is named without its folder."""
 TABLE = re.compile(r"^=+  =+\n(.*?)^=+  =+\n", re.DOTALL | re.MULTILINE)
 TABLE_OF_MODULES = {
     path: table.group(1)
@@ -23,6 +27,31 @@ TABLE_OF_MODULES = {
     if (table := TABLE.search(path.read_text(encoding="utf-8")))
 }
 """What the docstring of a package tells of its modules, a line each."""
+
+
+def sources() -> list[Path]:
+    """All files of ours that people read, but those of others that the pages bring along."""
+    below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    return [
+        path
+        for path in (*ROOT.glob("[!.]*"), *below)
+        if path.is_file() and path.suffix in READ and not {"vendor", "__pycache__"} & {*path.parts}
+    ]
+
+
+def test_what_the_sources_refer_to_is_in_the_repository() -> None:
+    missing = []
+    for path in sources():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            named = re.findall(r"\b[\w./-]+\.md\b", line)
+            missing += [
+                f"{path.relative_to(ROOT)}:{number}: {name}"
+                for name in named
+                if not any((folder / name).is_file() for folder in (ROOT, path.parent, *HOMES))
+            ]
+            if re.search(r"\b(DESIGN|SCENARIOS)\b (§|\d|faults)", line):
+                missing.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert missing == []
 
 
 def test_packages_with_a_table_are_found() -> None:

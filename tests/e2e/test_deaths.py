@@ -1,7 +1,4 @@
-"""What is left of a task when a process dies under it: a worker, a supervisor, the web process.
-
-SCENARIOS.md, of sections E, F and G.
-"""
+"""What is left of a task when a process dies under it: a worker, a supervisor, the web process."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Work:
         self.http = platform.client()
 
     def submit(self, type: str = "test.dummy", *, expect: int = 201, **body: Any) -> Json:
-        """Submit a task; ``params`` and the options of API.md are keywords."""
+        """Submit a task; ``params`` and the options of `/api/v1/docs` are keywords."""
         answer = self.http.post("tasks", json={"type": type, **body})
         assert answer.status_code == expect, answer.text[:2000]
         found: Json = answer.json()

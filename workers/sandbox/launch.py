@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """How far a handler is shut in; `full` closes most. DESIGN §6."""
+    """How far a handler is shut in; `full` closes most (docs/isolation.md)."""
 
     FULL = "full"
     CONTAINER = "container"
