@@ -69,7 +69,7 @@ class Launch:
     PATH), `extra_read_only` other readable paths, such as the folders of a `file:` repository.
     `network`: see docs/isolation.md; `egress_allow` are CIDRs that are otherwise refused, `egress_deny`
     hosts and ports that are refused in any case (at `full`).
-    `marker` ("<run uuid>:<epoch>") becomes SWITCHYARD_RUN in the environment of the tree.
+    `marker` ("<task uuid>:<epoch>") becomes SWITCHYARD_RUN in the environment of the tree.
     """
 
     level: Level
