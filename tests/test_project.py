@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ FOLDERS = ("bench", "docker", "docs", "platform", "tasks", "tenants", "tests", "
 READ = ("", ".css", ".html", ".js", ".md", ".py", ".toml", ".txt", ".yaml", ".yml")
 HOMES = (ROOT / "docs", ROOT / "bench")
 """Where a document may be that is named without its folder."""
+RESERVED = {"encryption_keys"}
+"""Settings that no code reads: these keys are made and given to every process already, so that stored
+secrets can come to platforms that run."""
 TABLE = re.compile(r"^=+  =+\n(.*?)^=+  =+\n", re.DOTALL | re.MULTILINE)
 TABLE_OF_MODULES = {
     path: table.group(1)
@@ -75,6 +80,19 @@ def test_no_package_of_ours_has_the_name_of_a_standard_module() -> None:
 )
 def test_every_setting_is_in_the_readme(name: str) -> None:
     assert f"`{name}`" in README
+
+
+def test_every_setting_is_read_by_the_code() -> None:
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("platform", "tasks", "tenants", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    asked = set(re.findall(r"\b(?:SWITCHYARD|environment)\.(\w+)", code))
+    made = {name: each for name, each in vars(Environment).items() if isinstance(each, cached_property)}
+    used_for = "\n".join(inspect.getsource(each.func) for name, each in made.items() if name in asked)
+    read = asked | set(re.findall(r"\bself\.(\w+)", used_for))
+    assert Environment.model_fields.keys() - read == RESERVED
 
 
 @pytest.mark.django_db
