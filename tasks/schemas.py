@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
 from rest.errors import BadRequest, FieldError
+from rest.strict_json import pointer_token
 
 MAX_ERRORS = 20
 
@@ -40,7 +41,7 @@ def check_params(schema: dict[str, Any], params: dict[str, Any], *, at: str = "/
     found = []
     for error in validator.iter_errors(params):
         deepest = best_match([error]) or error
-        pointer = at + "".join(f"/{_escape(part)}" for part in deepest.absolute_path)
+        pointer = at + "".join(f"/{pointer_token(part)}" for part in deepest.absolute_path)
         found.append(FieldError(pointer, str(deepest.validator), _sentence(_message(deepest))))
         if len(found) >= MAX_ERRORS:
             break
@@ -54,10 +55,6 @@ def _message(error: ValidationError) -> str:
     if error.validator == "pattern" and described:
         return f"This does not fit: {described}"
     return str(error.message)
-
-
-def _escape(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _sentence(message: str) -> str:

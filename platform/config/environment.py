@@ -8,6 +8,7 @@ passwords need not stand in a process's environment. A wrong value stops the sta
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 from functools import cached_property
@@ -22,6 +23,10 @@ from ops.services import Service, read_services, services_of
 from switchyard.bounds import Bounds, WrongBounds, read_pools
 
 Role = Literal["web", "dispatcher", "beat", "system", "pools", "worker", "manage"]
+
+#: What a broker's URL may begin with. kombu knows more, such as ``memory://``, whose messages reach
+#: nobody outside the process.
+BROKERS = ("redis", "rediss", "unix", "redis+socket", "amqp", "amqps", "pyamqp")
 
 
 class ConfigurationError(Exception):
@@ -65,6 +70,7 @@ class Environment(BaseSettings):
     maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
     max_body_bytes: int = Field(default=1024 * 1024, alias="SWITCHYARD_MAX_BODY", ge=1024)
 
+    # Generous: they stop a runaway script, not a busy CI.
     request_rate: float = Field(default=500, alias="SWITCHYARD_REQUEST_RATE", gt=0)
     request_burst: int = Field(default=2000, alias="SWITCHYARD_REQUEST_BURST", ge=1)
 
@@ -99,6 +105,21 @@ class Environment(BaseSettings):
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_between_processes(cls, value: str) -> str:
+        if value and value.partition("://")[0] not in BROKERS:
+            raise ValueError(f"must begin with {', '.join(f'{name}://' for name in BROKERS)}")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_of_logging(cls, value: str) -> str:
+        levels = logging.getLevelNamesMapping()
+        if value.upper() not in levels:
+            raise ValueError(f"must be one of {', '.join(levels)}")
+        return value.upper()
 
     @field_validator("files")
     @classmethod

@@ -15,7 +15,7 @@ from tasks.api.serializers import ReasonBody
 from tasks.clock import database_now
 from tasks.models import Lane, Task, Worker
 from tasks.models.workers import WORKER_STATUSES
-from tasks.selectors.filters import FILTERS, filter_tasks
+from tasks.selectors.filters import FILTERS, QUEUE_NAMES, filter_tasks
 from tasks.selectors.machinery import (
     ALIVE,
     lanes_json,
@@ -27,8 +27,6 @@ from tasks.selectors.representation import tasks_json
 from tasks.services.workers import worker_drain
 from tasks.states import Queue
 from tenants.access import OperatorView
-
-_QUEUES = {queue.value: queue.value for queue in Queue}
 
 
 class OperatorTasks(OperatorView):
@@ -58,7 +56,7 @@ class OperatorWorkers(OperatorView):
         """List the living workers; ``status`` (alive, draining, lost, gone) asks for others."""
         statuses = self.parameters.choices("status", {name: name for name in WORKER_STATUSES})
         found = Worker.objects.filter(status__in=ALIVE if statuses is None else statuses)
-        queues = self.parameters.choices("queue", _QUEUES)
+        queues = self.parameters.choices("queue", QUEUE_NAMES)
         if queues is not None:
             found = found.filter(queue__in=queues)
         return Response(page_of(request, self.parameters, found, worker_json))
@@ -112,7 +110,7 @@ class OperatorLanes(OperatorView):
     def get(self, request: Request) -> Response:
         """List lanes: what waits, what runs, and what holds them."""
         found = Lane.objects.all()
-        queues = self.parameters.choices("queue", _QUEUES)
+        queues = self.parameters.choices("queue", QUEUE_NAMES)
         if queues is not None:
             found = found.filter(queue__in=queues)
         page = page_of(request, self.parameters, found, lambda lane: lane)

@@ -60,7 +60,7 @@ def events_after(
     limit: int = 500,
     kinds: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the task's events with a number above ``after``, in order, as API.md's frames.
+    """Return the task's events with a number above ``after``, in order, as the live sockets' frames.
 
     A frame is ``{"seq", "at", "kind", "run", "data"}``; the data of kind ``log`` is
     ``{"stream", "lines": [{"n", "at", "text"}]}``. ``kinds`` narrows them; None is all.

@@ -1,4 +1,4 @@
-"""Tasks, runs and task types as API.md shows them: plain dicts, ready for JSON.
+"""Tasks, runs, task types and files as the API shows them: plain dicts, ready for JSON.
 
 Lists are made in a fixed number of queries whatever their length.
 """
@@ -43,7 +43,7 @@ class Related(NamedTuple):
 
 
 def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> dict[str, Any]:
-    """Return one task as API.md, "A task", shows it.
+    """Return one task as the API shows it.
 
     ``detail`` adds ``runs``, ``dependencies`` (id, type and status of the parents) and the options
     it was submitted with; ``operator`` adds worker and pid to its runs.

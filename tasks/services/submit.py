@@ -13,6 +13,7 @@ from django.db import transaction
 from rest.errors import BadRequest, FieldError
 from rest.request_id import current_request_id
 from rest.ties import again_on_ties
+from switchyard.handler import DEFAULT_RETRY
 from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
@@ -30,7 +31,7 @@ from tasks.services.ready import count_now, one_change
 from tasks.services.store import store
 from tasks.services.transitions import lock_task
 from tasks.states import INITIAL, Reason, Status
-from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
+from tasks.submission import Submission, effective_retries
 from tenants.actor import Actor
 from tenants.models import Tenant
 

@@ -1,7 +1,7 @@
 """What the dispatcher reads and writes in PostgreSQL, one function per statement.
 
 Locking and reading are separate statements throughout: in one, ``SKIP LOCKED`` or a waited-for lock
-together with the statement's older snapshot silently strands rows (DESIGN §5).
+together with the statement's older snapshot silently strands rows.
 """
 
 from __future__ import annotations

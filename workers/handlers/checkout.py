@@ -156,7 +156,9 @@ def _protocol(url: str) -> str:
     if parts.scheme not in ("https", "ssh", "file"):
         raise SourceRefused("A repository is fetched by https, ssh or (where allowed) file.")
     if password is not None:
-        raise SourceRefused("The address holds a password; store it as the secret GIT_TOKEN.")
+        raise SourceRefused(
+            "The address holds a password; leave it out, because everybody who sees the task sees it."
+        )
     if parts.scheme == "file":
         if host not in (None, "", "localhost") or parts.query or parts.fragment:
             raise SourceRefused("A file address looks like file:///path/of/the/repository.")

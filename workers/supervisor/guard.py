@@ -1,4 +1,4 @@
-"""Guarding one run: workspace, checkout, handler, end; each step of DESIGN §6 in its order."""
+"""Guarding one run: workspace, checkout, handler, end, in this order."""
 
 from __future__ import annotations
 

@@ -4,21 +4,25 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from switchyard.errors import HandlerDefinitionError
 from tasks.schemas import BadParams, check_params
+from workers import registry
 from workers.handlers import shell
-from workers.registry import check_schema, load, validator
+from workers.registry import GROUP, check_schema, load
 
 TYPES = load(test_types=True).types
 
 
 def errors(name: str, params: Any) -> list[str]:
-    return [error.json_path for error in validator(TYPES[name].params_schema).iter_errors(params)]
+    validator = Draft202012Validator(TYPES[name].params_schema)
+    return [error.json_path for error in validator.iter_errors(params)]
 
 
 def test_test_types_are_there_only_when_asked_for() -> None:
@@ -167,7 +171,11 @@ def test_a_broken_package_is_reported_and_the_others_run(
         head + "@handler('good.one')\ndef f(run, params):\n    'Does good.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    loaded = load(modules=["raises", "named", "remote", "good", "missing"])
+    offered = [
+        EntryPoint(each, each, GROUP) for each in ("raises", "named", "remote", "good", "missing")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(offered).select(group=group))
+    loaded = load()
     assert set(loaded.types) == {"shell.command", "http.request", "good.one"}
     assert loaded.types["good.one"].entry == "good:f"
     assert len(loaded.problems) == 4

@@ -144,6 +144,11 @@ def test_other_addresses_are_refused(url: str) -> None:
         checkout_steps(source(url), file_roots=[Path("/nowhere")])
 
 
+def test_a_password_in_an_address_is_refused_with_what_to_do() -> None:
+    with pytest.raises(SourceRefused, match="leave it out, because everybody who sees the task sees it"):
+        checkout_steps(source("https://me:word@example.org/r.git"))
+
+
 @pytest.mark.parametrize("ref", ["--upload-pack=id", "-x", "a..b"])
 def test_a_ref_is_no_option(ref: str) -> None:
     with pytest.raises(SourceRefused):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from switchyard.handler import LIMITS
 from tests.workers.supervisor.conftest import Bench, Guarded
 from workers.sandbox import Level
 from workers.supervisor import meter
+from workers.supervisor.limits import effective_limits, output_cap
 
 MIB = 1024 * 1024
 SPIN = "while True: pass"
@@ -181,6 +184,24 @@ def test_a_program_that_hits_the_file_limit_is_named_also_below_a_shell(
 ) -> None:
     guarded = bench.shell(Level.PROCESS, script, limits={"file_mb": 4})
     assert ended(bench, guarded)["code"] == "file_size_limit"
+
+
+@pytest.mark.parametrize("allowed", [None, 32, 200])
+def test_no_more_files_are_open_at_once_than_allowed(
+    level: Level, bench: Bench, allowed: int | None
+) -> None:
+    limits = {"open_files": allowed} if allowed else {}
+    guarded = bench.start(level, "tidy.die", params={"how": "descriptors"}, limits=limits, max_retries=0)
+    error = ended(bench, guarded)
+    assert (error["code"], error["type"]) == ("handler_error", "OSError")
+    assert guarded.texts("stdout") == [f"errno {errno.EMFILE} at {allowed or 1024}"]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_that_a_type_may_declare_is_read(name: str) -> None:
+    asked = {name: 77}
+    read = (effective_limits(asked, None), output_cap(asked))
+    assert read != (effective_limits({}, None), output_cap({}))
 
 
 def test_a_workspace_beyond_its_limit_is_named(level: Level, bench: Bench) -> None:
