@@ -6,8 +6,10 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.db.models.functions import Now
 
+from tasks.clock import database_now
 from tasks.models import Inflight, Parked, Ready, Task, TaskType, Worker
 from tasks.selectors.ability import capacities
 from tasks.selectors.waiting import waiting_for
@@ -82,6 +84,23 @@ def test_an_older_worker_of_the_pool_cannot_claim_it_and_a_newer_one_can(tenant:
     assert not take(task, OLD, row)
     # It is to be published again at once, not when the message would have been given up.
     assert store.overdue_by_queue(10) == {"normal": [(task.pk, row.epoch)]}
+    assert take(task, NEW, row)
+
+
+def test_a_worker_that_cannot_run_it_is_asked_less_often_each_time(tenant: Tenant) -> None:
+    publish(2)
+    task = submitted(tenant)
+    row = dispatched(task)
+    register(OLD, 1)
+    register(NEW, 2)
+    waits = []
+    for publishes in (1, 2, 5, 21, 32767):
+        Inflight.objects.filter(pk=task.pk).update(publishes=publishes)
+        assert not take(task, OLD, row)
+        until = Inflight.objects.get(pk=task.pk).lease_until
+        waits.append((until - database_now()).total_seconds())
+    assert waits == pytest.approx([0, 0.25, 1, 5, 5], abs=0.2)
+    # Its message is out no longer, but who has it all the same may claim.
     assert take(task, NEW, row)
 
 

@@ -127,12 +127,14 @@ RETURNING tenant_id
 
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
 # timeout (a machine under load) would otherwise find every claim void by the time it makes it, and
-# the task would never start.
+# the task would never start. Neither the power nor the count may leave its type, however long a task
+# waits: the error would be every task's.
 REPUBLISH = f"""
 UPDATE inflight i
-   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")}, publishes = i.publishes + 1,
+   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")}, publishes = least(i.publishes + 1, 32767),
        lease_until = clock_timestamp()
-                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s))
+                     + make_interval(secs => %(timeout)s
+                                     * least(2 ^ least(i.publishes, 10), %(longest)s))
   FROM unnest(%(ids)b::uuid[], %(epochs)b::int[]) AS overdue(id, epoch)
  WHERE i.task_id = overdue.id AND i.epoch = overdue.epoch AND i.state = 'dispatched'
    AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)

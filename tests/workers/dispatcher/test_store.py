@@ -126,6 +126,20 @@ def test_a_slow_worker_gets_more_time_with_each_publishing(tenant: Tenant, leade
     assert given == [2, 4, 8, 8, 8]
 
 
+@pytest.mark.parametrize("before", [1023, 1024, 32767])
+def test_a_message_may_be_published_any_number_of_times(
+    tenant: Tenant, leader: int, before: int
+) -> None:
+    task = submitted(tenant)
+    dispatch(leader, task)
+    Inflight.objects.update(publishes=before)
+    overdue()
+    assert len(store.republish(leader, store.overdue_by_queue(10)["normal"])) == 1
+    row = Inflight.objects.get(pk=task.pk)
+    assert row.publishes == min(before + 1, 32767)
+    assert row.lease_until > database_now()
+
+
 def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) -> None:
     task = submitted(tenant)
     running(task)
