@@ -1,4 +1,4 @@
-"""Counting round trips to PostgreSQL, however they are asked: by Django's cursors or as `rest.statements`."""
+"""Counting round trips to PostgreSQL, whether Django's cursors ask or `rest.statements`."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ RETURNING tenant_id
 # waits: the error would be every task's.
 REPUBLISH = f"""
 UPDATE inflight i
-   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")}, publishes = least(i.publishes + 1, 32767),
+   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")},
+       publishes = least(i.publishes + 1, 32767),
        lease_until = clock_timestamp()
                      + make_interval(secs => %(timeout)s
                                      * least(2 ^ least(i.publishes, 10), %(longest)s))
