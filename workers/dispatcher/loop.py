@@ -16,6 +16,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import psycopg
@@ -23,6 +24,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
+from rest.database_errors import is_away
 from tasks import fault_points
 from tasks.services.recount import Recounter
 from tasks.states import Queue
@@ -35,7 +37,7 @@ from workers.dispatcher.pace import Chore, Pace
 from workers.dispatcher.picture import Picture
 from workers.dispatcher.pressure import Pressure
 from workers.dispatcher.publisher import Publisher
-from workers.dispatcher.reaper import reap_runs, release_due, ring_again
+from workers.dispatcher.reaper import Reaper
 
 POLL_SECONDS = 0.5
 """How long a lost wake-up can delay a task."""
@@ -116,6 +118,7 @@ class Dispatcher:
         self._picture = Picture()
         self._pressure = Pressure(self._picture.queues, self._picture.tenants)
         self._pace = Pace(CHORES)
+        self._reaper = Reaper()
         self._recounter = Recounter()
         self._everything_changed = False
         self._again = False
@@ -178,13 +181,13 @@ class Dispatcher:
         self._publisher.flush()
         self._dispatch()
         if self._pace.is_due("lanes"):
-            with self._pace.doing("lanes"):
+            with self._alone("lanes"):
                 self._picture.write_lanes(pressed=self._pressure.told)
         if self._pace.is_due("lengths"):
-            with self._pace.doing("lengths"):
+            with self._alone("lengths"):
                 self._picture.lengths.write()
         if self._pace.is_due("tidy"):
-            with self._pace.doing("tidy"):
+            with self._alone("tidy"):
                 self._picture.tidy()
 
     def _do_what_time_brings(self) -> None:
@@ -192,16 +195,28 @@ class Dispatcher:
         if leader is None:
             return
         if self._pace.is_due("time"):
-            with self._pace.doing("time"):
-                release_due()
+            with self._alone("time"):
+                self._reaper.release_due()
         if self._pace.is_due("reap"):
-            with self._pace.doing("reap"):
+            with self._alone("reap"):
                 if time.monotonic() >= self._reap_from:
-                    reap_runs()
-                ring_again(leader, self._publisher)
+                    self._reaper.reap_runs()
+                self._reaper.ring_again(leader, self._publisher)
         if self._pace.is_due("recount"):
-            with self._pace.doing("recount"):
+            with self._alone("recount"):
                 self._recounter.run()
+
+    @contextmanager
+    def _alone(self, chore: str) -> Iterator[None]:
+        """Do a chore that no decision depends on: whatever else it raises than an outage is told, and
+        the others are done, and tasks dispatched, all the same."""
+        with self._pace.doing(chore):
+            try:
+                yield
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("chore_failed", chore=chore)
 
     def _look(self, woken: set[str]) -> None:
         """Bring the picture up to date: limits, workers, what runs, keys, which lanes have work."""

@@ -149,7 +149,7 @@ SELECT wanted.queue, late.task_id, late.epoch
  CROSS JOIN LATERAL (
    SELECT task_id, epoch FROM inflight i
     WHERE i.queue = wanted.queue AND pool IS NULL AND state = 'dispatched'
-      AND lease_until < clock_timestamp()
+      AND lease_until < clock_timestamp() AND task_id <> ALL(%(but)s::uuid[])
     ORDER BY dispatched_at LIMIT %(limit)s
  ) AS late
 """
@@ -159,7 +159,9 @@ SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %(pool)s AND state =
 """
 
 DUE = """
-SELECT task_id, what FROM later WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %(limit)s
+SELECT task_id, what FROM later
+ WHERE due_at <= clock_timestamp() AND task_id <> ALL(%(but)s::uuid[])
+ ORDER BY due_at LIMIT %(limit)s
 """
 
 LANE_SNAPSHOT = """
@@ -255,14 +257,16 @@ def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def overdue_by_queue(limit: int) -> dict[str, list[tuple[uuid.UUID, int]]]:
+def overdue_by_queue(
+    limit: int, but: Sequence[uuid.UUID] = ()
+) -> dict[str, list[tuple[uuid.UUID, int]]]:
     """Return the tasks (id, epoch) that nobody has claimed in time, each queue's oldest first.
 
-    Of one queue ``limit`` at most. Those that were lent slots of another pool are not among them (see
-    :func:`lending.take_back`).
+    Of one queue ``limit`` at most, and none of ``but``. Those that were lent slots of another pool are
+    not among them (see :func:`lending.take_back`).
     """
     found: dict[str, list[tuple[uuid.UUID, int]]] = {}
-    values = {"queues": [queue.value for queue in Queue], "limit": limit}
+    values = {"queues": [queue.value for queue in Queue], "limit": limit, "but": list(but)}
     for queue, task_id, epoch in prepared(OVERDUE, values):
         found.setdefault(queue, []).append((task_id, epoch))
     return found
@@ -370,9 +374,9 @@ def write_lanes(states: Sequence[LaneState]) -> None:
         )
 
 
-def due_items(limit: int) -> list[tuple[uuid.UUID, str]]:
-    """Return (task, what) of all whose time has come, the longest overdue first."""
-    return prepared(DUE, {"limit": limit})
+def due_items(limit: int, but: Sequence[uuid.UUID] = ()) -> list[tuple[uuid.UUID, str]]:
+    """Return (task, what) of those whose time has come and not of ``but``, the longest overdue first."""
+    return prepared(DUE, {"limit": limit, "but": list(but)})
 
 
 def prepared(statement: str, values: Mapping[str, Any]) -> list[Any]:
