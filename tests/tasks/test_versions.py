@@ -18,7 +18,7 @@ from tasks.services.workers import task_types_publish, worker_register
 from tenants.models import Tenant
 from tests.tasks.api.work import DESCRIBED, TOKEN, dispatched, submitted
 from tests.tenants.callers import World
-from workers.dispatcher import store
+from workers.dispatcher import parked, store
 
 OLD, NEW = uuid.UUID(int=8), uuid.UUID(int=77)
 
@@ -164,12 +164,12 @@ def test_parked_tasks_come_back_as_far_as_their_version_is_there(tenant: Tenant)
     old = submitted(tenant)
     publish(2)
     new = submitted(tenant)
-    store.park(1, [old.pk, new.pk], "no_worker")
+    parked.park(1, [old.pk, new.pk], "no_worker")
     type_id = TaskType.objects.get(name="test.dummy").pk
-    store.unpark(1, "normal", {type_id: 1})
+    parked.unpark(1, "normal", {type_id: 1})
     assert list(Ready.objects.values_list("task_id", flat=True)) == [old.pk]
     assert Parked.objects.get().type_version == 2
-    store.unpark(1, "normal", {type_id: 2})
+    parked.unpark(1, "normal", {type_id: 2})
     assert Ready.objects.get(pk=new.pk).type_version == 2
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from django.db import connection
 
+from rest.ties import again_on_ties
 from tasks.models import Pause, TaskType
 from tenants.limits import WINDOWED
 from tenants.windows import Windows, windows_of
@@ -61,6 +62,7 @@ class HeldTypes:
         windows = self._windows.get(type_id) if queue == WINDOWED else None
         return "off_peak" if windows is not None and self._calendar.closed(windows) else ""
 
+    @again_on_ties
     def let_go(self, leader: int) -> set[tuple[str, int]]:
         """Bring tasks back whose type nothing holds any more; return the lanes that have grown."""
         closed = [type_id for type_id, each in self._windows.items() if self._calendar.closed(each)]

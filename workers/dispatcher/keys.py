@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from rest.ties import again_on_ties
 from tasks.services.keys import SLOTS
 from workers.dispatcher.store import NAME, prepared
 
@@ -62,6 +63,7 @@ RETURNING queue, tenant_id
 """
 
 
+@again_on_ties
 def let_in(leader: int) -> set[tuple[str, int]]:
     """Give free keys to those who wait for them and return the lanes (queue, tenant) that have grown."""
     chosen = prepared(CHOOSE, {})

@@ -7,11 +7,12 @@ The row in ``inflight`` says whose slot a task has: a worker of that pool can cl
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from django.db import transaction
 
+from rest.ties import again_on_ties
 from tasks.aside import Aside
 from tasks.models import Inflight
 from tasks.states import Queue
@@ -32,7 +33,8 @@ SELECT task_id, epoch FROM inflight
 log = structlog.get_logger(__name__)
 
 
-def lend(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[store.Doorbell]:
+@again_on_ties
+def lend(leader: int, limits: int, chosen: Sequence[Candidate]) -> list[store.Doorbell]:
     """Dispatch critical tasks to the batch pool; otherwise as :func:`store.dispatch`."""
     with transaction.atomic():
         bells = store.dispatch(leader, limits, chosen)
@@ -62,6 +64,7 @@ def take_back(
     return len(bells)
 
 
+@again_on_ties
 def _own_again(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[store.Doorbell]:
     with transaction.atomic():
         bells = store.republish(leader, overdue)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import gc
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,11 +24,12 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from rest.database_errors import is_away
+from rest.ties import is_tie
 from tasks import fault_points
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from workers.dispatcher import keys, lending, store
+from workers.dispatcher import keys, lending, parked, store
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
 from workers.dispatcher.lengths import known_lengths
@@ -84,6 +84,7 @@ class Dispatcher:
         self._publisher = Publisher()
         self._stopping = False
         self._reap_from = 0.0
+        self._knows = False
         self._reset()
 
     def run(self) -> None:
@@ -95,6 +96,12 @@ class Dispatcher:
             try:
                 self._step()
             except (OperationalError, InterfaceError, psycopg.Error) as error:
+                if is_tie(error) and not is_away(error):
+                    # Lost again and again. It leads all the same, and only looks at everything anew,
+                    # because what it had picked it has not sent.
+                    log.warning("tie_lost_for_good", error=str(error))
+                    self._knows = False
+                    continue
                 # The database is away or has restarted: nothing in memory can be trusted then.
                 log.warning("database_unreachable", error=str(error))
                 self._leadership.epoch = None
@@ -129,6 +136,8 @@ class Dispatcher:
     def _step(self) -> None:
         if self._leadership.epoch is None and not self._take_lead():
             return
+        if not self._knows:
+            self._begin()
         woken = self._wait()
         began = time.process_time()
         self._round(woken)
@@ -139,8 +148,7 @@ class Dispatcher:
         if not self._leadership.acquire():
             self._listen(POLL_SECONDS)
             return False
-        self._reset()
-        self._picture.tenants.recall(known_lengths())
+        self._begin()
         # What is loaded by now stays. Without this the rows of each batch have Python's collector walk
         # through all of Django again and again.
         gc.freeze()
@@ -148,6 +156,12 @@ class Dispatcher:
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         return True
+
+    def _begin(self) -> None:
+        """Forget what is in memory, and learn what cannot be looked at later."""
+        self._reset()
+        self._picture.tenants.recall(known_lengths())
+        self._knows = True
 
     def _wait(self) -> set[str]:
         """Wait for a wake-up or the next chore; return what was named, as ``queue:tenant``."""
@@ -240,7 +254,7 @@ class Dispatcher:
             with pace.doing("workers"):
                 for queue, types in picture.learn_capacities().items():
                     # Parked tasks come back that some worker can run now.
-                    picture.wake((queue, tenant) for tenant in store.unpark(leader, queue, types))
+                    picture.wake((queue, tenant) for tenant in parked.unpark(leader, queue, types))
         if pace.is_due("count"):
             with pace.doing("count"):
                 picture.count()
@@ -317,7 +331,7 @@ class Dispatcher:
         """Pick what goes next, and park what cannot start whatever its lane's turn."""
         picture = self._picture
         picked: list[tuple[int, Candidate]] = []
-        unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": [], "off_peak": []}
+        unable: dict[str, list[Candidate]] = {"no_worker": [], "paused": [], "off_peak": []}
         passed_over = 0
         while len(picked) < at_most and passed_over < BATCH:
             choice = lanes.pick()
@@ -335,11 +349,12 @@ class Dispatcher:
                 picked.append(choice)
                 continue
             passed_over += 1
-            unable[reason].append(candidate.task_id)
+            unable[reason].append(candidate)
             lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
-        for reason, task_ids in unable.items():
-            if task_ids:
-                store.park(leader, task_ids, reason)
+        for reason, candidates in unable.items():
+            if candidates:
+                candidates.sort(key=lambda each: each.ordinal)
+                parked.park(leader, [each.task_id for each in candidates], reason)
         return picked
 
 

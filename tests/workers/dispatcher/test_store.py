@@ -14,7 +14,7 @@ from tasks.selectors.ability import capacities
 from tasks.services.claim import claim
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, running, submitted
-from workers.dispatcher import store
+from workers.dispatcher import parked, store
 from workers.dispatcher.lanes import Candidate
 from workers.dispatcher.leader import Leadership
 
@@ -150,12 +150,12 @@ def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) ->
 
 def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant, leader: int) -> None:
     task = submitted(tenant)
-    store.park(leader, [task.pk], "no_worker")
+    parked.park(leader, [task.pk], "no_worker")
     assert not Ready.objects.exists()
     assert Parked.objects.get(pk=task.pk).reason == "no_worker"
     type_id = TaskType.objects.get(name="test.dummy").pk
-    assert store.unpark(leader, "normal", {type_id + 1000: 1}) == set()
-    assert store.unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
+    assert parked.unpark(leader, "normal", {type_id + 1000: 1}) == set()
+    assert parked.unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
     assert Ready.objects.get(pk=task.pk).epoch == 1
 
 
