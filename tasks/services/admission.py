@@ -12,14 +12,14 @@ from django.db import connection
 
 from tasks.errors import QueuedLimit, SubmitRate
 from tasks.models import Backlog
-from tasks.services.ready import add_to_backlog, recount_backlog
+from tasks.services.ready import add_to_backlog, count_now, recount_backlog
 
 
 def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bool) -> None:
     """Count one submission against the tenant's limits, as the last act of its transaction.
 
     ``limits`` has the shape of ``PUT /limits``. ``enters_line`` is False for a task that waits for
-    something else first: it is charged to the submit rate only.
+    something else first: it is charged to the submit rate only. Inside ``one_change``.
 
     Raises:
         SubmitRate: the tenant submits too fast.
@@ -29,6 +29,9 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     total, lane = _queued(queue, limits)
     if rate is not None:
         _take_token(tenant_id, float(rate))
+    # What the submission has taken out of line has made room for it. The rate first, then all counters
+    # in their order, also those that are asked below: two submissions never wait for each other.
+    count_now(also=[(tenant_id, queue)] if enters_line else ())
     if not enters_line:
         return
     if total is None and lane is None:

@@ -47,11 +47,14 @@ def one_change() -> Iterator[bool]:
             _growth.reset(token)
 
 
-def count_now() -> None:
-    """Bring the counters up to what has changed so far, for who must compare them with a limit."""
+def count_now(also: Iterable[tuple[int, str]] = ()) -> None:
+    """Bring the counters up to what has changed so far, for who must compare them with a limit.
+
+    ``also``: the lanes (tenant, queue) that will be counted next; if anything is locked now, they are.
+    """
     growth = _growth.get()
     if growth:
-        add_to_backlog(growth)
+        add_to_backlog(growth, also)
         growth.clear()
 
 
@@ -131,9 +134,10 @@ def leave_line(task: Task) -> bool:
     return bool(gone)
 
 
-def add_to_backlog(changes: Mapping[tuple[int, str], int]) -> None:
+def add_to_backlog(changes: Mapping[tuple[int, str], int], also: Iterable[tuple[int, str]] = ()) -> None:
     """Add to the counters of lanes, and of their tenants, that have one; others are not counted.
 
+    ``also``: lanes whose counters are only locked, with the others in their order.
     Rows are locked in one order, and last in the transaction, so no two callers can block each
     other for ever and nobody waits long.
     """
@@ -142,6 +146,9 @@ def add_to_backlog(changes: Mapping[tuple[int, str], int]) -> None:
         totals[(tenant_id, "")] = totals.get((tenant_id, ""), 0) + count
     if not totals:
         return
+    for tenant_id, queue in also:
+        totals.setdefault((tenant_id, ""), 0)
+        totals.setdefault((tenant_id, queue), 0)
     tenants = [key[0] for key in totals]
     queues = [key[1] for key in totals]
     with connection.cursor() as cursor:
