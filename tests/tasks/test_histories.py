@@ -44,6 +44,7 @@ from tasks.services.retry import retry
 from tasks.states import TERMINAL, RunStatus, Status
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, lines, publish_types, start_platform, submitted
+from tests.workers.dispatcher.returning import unpark
 from workers.dispatcher import parked, store
 from workers.dispatcher.lanes import Candidate
 
@@ -186,7 +187,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def unpark(self) -> None:
         types = dict(Parked.objects.values_list("type_id", "type_version"))
-        parked.unpark(LEADER, "normal", types)
+        unpark(LEADER, "normal", types)
 
     @precondition(lambda self: Later.objects.exists())
     @rule(which=number)

@@ -54,6 +54,8 @@ CHORES = {
     "recount": Chore(1.0),
     "limits": Chore(POLL_SECONDS),
     "workers": Chore(POLL_SECONDS),
+    # Parked tasks come back, many of them over several rounds.
+    "back": Chore(POLL_SECONDS, 0.5),
     "count": Chore(POLL_SECONDS),
     "keys": Chore(POLL_SECONDS, 0.05),
     "scan": Chore(POLL_SECONDS, 0.05),
@@ -247,14 +249,19 @@ class Dispatcher:
         if pace.is_due("limits"):
             with pace.doing("limits"):
                 if picture.learn_limits():
-                    picture.wake(picture.held.let_go(leader))
+                    pace.ask("back")
         if picture.turn_windows():
-            picture.wake(picture.held.let_go(leader))
+            pace.ask("back")
         if pace.is_due("workers"):
             with pace.doing("workers"):
-                for queue, types in picture.learn_capacities().items():
-                    # Parked tasks come back that some worker can run now.
-                    picture.wake((queue, tenant) for tenant in parked.unpark(leader, queue, types))
+                if picture.learn_capacities():
+                    pace.ask("back")
+        if pace.is_due("back"):
+            with pace.doing("back"):
+                grown = picture.returning.step(leader)
+                picture.wake(grown)
+            if grown:
+                pace.ask("back")
         if pace.is_due("count"):
             with pace.doing("count"):
                 picture.count()
@@ -345,6 +352,8 @@ class Dispatcher:
                 continue
             candidate = choice[1]
             reason = picture.unable(queue, candidate)
+            if not reason and picture.returning.sends_back(queue, choice[0], candidate):
+                reason = parked.SENT_BACK
             if not reason:
                 picked.append(choice)
                 continue

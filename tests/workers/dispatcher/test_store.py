@@ -14,6 +14,7 @@ from tasks.selectors.ability import capacities
 from tasks.services.claim import claim
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, running, submitted
+from tests.workers.dispatcher.returning import unpark
 from workers.dispatcher import parked, store
 from workers.dispatcher.lanes import Candidate
 from workers.dispatcher.leader import Leadership
@@ -154,8 +155,8 @@ def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant,
     assert not Ready.objects.exists()
     assert Parked.objects.get(pk=task.pk).reason == "no_worker"
     type_id = TaskType.objects.get(name="test.dummy").pk
-    assert parked.unpark(leader, "normal", {type_id + 1000: 1}) == set()
-    assert parked.unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
+    assert unpark(leader, "normal", {type_id + 1000: 1}) == set()
+    assert unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
     assert Ready.objects.get(pk=task.pk).epoch == 1
 
 
