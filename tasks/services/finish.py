@@ -137,7 +137,7 @@ def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -
     if decision.status is Status.QUEUED:
         join_line(Task.objects.get(pk=task_id))
     elif follows:
-        release_children(Task.objects.get(pk=task_id))
+        release_children(Task.objects.only("status").get(pk=task_id))
     return decision.status
 
 
