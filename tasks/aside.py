@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from rest.database_errors import is_away
+from rest.ties import is_tie
 
 Key = TypeVar("Key")
 Row = TypeVar("Row")
@@ -45,6 +46,8 @@ class Aside(Generic[Key]):
     def trying(self, key: Key) -> Iterator[None]:
         """Handle one row in this block; if it raises, that is logged and the row set aside.
 
+        One that has lost a tie may succeed at once, and is only left out.
+
         Raises:
             django.db.Error: the database is away.
         """
@@ -54,7 +57,8 @@ class Aside(Generic[Key]):
             if is_away(error):
                 raise
             log.exception("row_set_aside", what=self._what, row=str(key))
-            self._until[key] = self._clock() + SECONDS
+            if not is_tie(error):
+                self._until[key] = self._clock() + SECONDS
 
     def together(
         self, rows: Sequence[Row], key: Callable[[Row], Key], act: Callable[[Sequence[Row]], list[Done]]
@@ -62,12 +66,12 @@ class Aside(Generic[Key]):
         """Return what ``act`` makes of all rows at once, or, if that raises, of each by itself.
 
         Raises:
-            django.db.Error: the database is away.
+            django.db.Error: the database is away, or a tie was lost, which is no row's fault.
         """
         try:
             return act(rows)
         except Exception as error:
-            if is_away(error):
+            if is_tie(error) or is_away(error):
                 raise
         done: list[Done] = []
         for row in rows:

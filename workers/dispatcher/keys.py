@@ -59,6 +59,7 @@ WITH led AS (
 )
 INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
 SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
+ON CONFLICT DO NOTHING
 RETURNING queue, tenant_id
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from rest.database_errors import is_away
 from rest.ties import is_tie
 from tasks import fault_points
+from tasks.aside import Aside
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
@@ -86,6 +88,7 @@ class Dispatcher:
         self._publisher = Publisher()
         self._stopping = False
         self._reap_from = 0.0
+        self._not_sent = Aside[uuid.UUID]("ready task")
         self._knows = False
         self._reset()
 
@@ -257,7 +260,8 @@ class Dispatcher:
                 if picture.learn_capacities():
                     pace.ask("back")
         if pace.is_due("back"):
-            with pace.doing("back"):
+            grown: set[tuple[str, int]] = set()
+            with self._alone("back"):
                 grown = picture.returning.step(leader)
                 picture.wake(grown)
             if grown:
@@ -268,7 +272,7 @@ class Dispatcher:
             if picture.untidy:
                 pace.ask("tidy")
         if pace.is_due("keys"):
-            with pace.doing("keys"):
+            with self._alone("keys"):
                 picture.wake(keys.let_in(leader))
         if pace.is_due("scan"):
             with pace.doing("scan"):
@@ -319,7 +323,11 @@ class Dispatcher:
             return 0
         fault_points.reach("in_dispatch")
         send, pool = (lending.lend, lending.LENDER.value) if lend else (store.dispatch, queue)
-        bells = send(leader, self._picture.limits, [candidate for _, candidate in picked])
+        bells = self._not_sent.together(
+            [candidate for _, candidate in picked],
+            lambda candidate: candidate.task_id,
+            lambda candidates: send(leader, self._picture.limits, candidates),
+        )
         if len(bells) == len(picked):
             self._picture.note_sent(queue, picked, pool)
         else:
@@ -340,6 +348,7 @@ class Dispatcher:
         picked: list[tuple[int, Candidate]] = []
         unable: dict[str, list[Candidate]] = {"no_worker": [], "paused": [], "off_peak": []}
         passed_over = 0
+        aside = set(self._not_sent.keys())
         while len(picked) < at_most and passed_over < BATCH:
             choice = lanes.pick()
             if choice is None:
@@ -351,6 +360,11 @@ class Dispatcher:
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
             candidate = choice[1]
+            if candidate.task_id in aside:
+                # It cannot be dispatched, and stays where it is.
+                passed_over += 1
+                lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
+                continue
             reason = picture.unable(queue, candidate)
             if not reason and picture.returning.sends_back(queue, choice[0], candidate):
                 reason = parked.SENT_BACK

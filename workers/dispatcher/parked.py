@@ -26,6 +26,7 @@ LANES_TOGETHER = 200
 SENT_BACK = "paused"
 """The reason of those that are parked only until some before them have come back."""
 
+# Should a task be in both places, which nothing of ours does, moving it makes it one.
 PARK = """
 WITH led AS (
   SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
@@ -37,6 +38,7 @@ INSERT INTO parked (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, ty
                     preemptible, reason)
 SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible, %(reason)s
   FROM gone
+ON CONFLICT DO NOTHING
 """
 
 # A loose index scan, as for the lanes with work: one probe for each line of tasks that are parked alike,
@@ -87,6 +89,7 @@ WITH led AS (
   INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version,
                      preemptible)
   SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
+  ON CONFLICT DO NOTHING
 )
 SELECT first.queue, first.tenant_id, count(*)::int, count(gone.task_id)::int,
        (array_agg(first.rank ORDER BY n DESC))[1]::int, (array_agg(first.ordinal ORDER BY n DESC))[1]

@@ -10,12 +10,12 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from tasks import aside
-from tasks.models import Inflight, Later, Leader, Task, Worker
+from tasks.models import Inflight, Later, Leader, Parked, Ready, Task, Worker
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, dispatched, publish_types, running, start_platform, submitted
 from tests.tasks.refusing import Refuse, forgive, refuse
 from tests.workers.dispatcher.test_rounds import Heard
-from workers.dispatcher import reaper
+from workers.dispatcher import parked, reaper
 from workers.dispatcher.loop import CHORES, Dispatcher
 from workers.dispatcher.pace import Pace
 from workers.dispatcher.reaper import Reaper
@@ -117,6 +117,43 @@ def test_what_cannot_be_released_is_left_alone_for_a_while_and_then_tried_again(
     assert doing.release_due() == 0
     monkeypatch.setattr(aside, "SECONDS", -1.0)
     assert Reaper().release_due() == 1
+
+
+def test_a_task_that_cannot_be_dispatched_does_not_hold_up_the_others(
+    tenant: Tenant, dispatcher: Dispatcher
+) -> None:
+    """Its row is in two places at once, as no statement of ours would leave it."""
+    tasks = [submitted(tenant) for _ in range(3)]
+    bad = dispatched(tasks[0])
+    columns = ("task_id", "queue", "tenant_id", "rank", "ordinal", "epoch", "type_id")
+    Ready.objects.create(**{column: getattr(bad, column) for column in columns})
+    Worker.objects.filter(queue="normal").update(slots=100)
+    for _ in range(3):
+        go_round(dispatcher)
+    assert set(Inflight.objects.values_list("task_id", flat=True)) == {task.pk for task in tasks}
+    assert [row.pk for row in Ready.objects.all()] == [bad.pk]
+    told = [bell.task_id for bell in dispatcher._publisher.bells]  # type: ignore[attr-defined]
+    assert set(told) >= {task.pk for task in tasks[1:]}
+    assert dispatcher._leadership.epoch
+    # As soon as it can be dispatched, it is.
+    bad.delete()
+    dispatcher._not_sent = aside.Aside("ready task")
+    go_round(dispatcher)
+    assert not Ready.objects.exists()
+
+
+def test_a_parked_task_that_is_in_its_line_as_well_comes_back_as_one(
+    tenant: Tenant, dispatcher: Dispatcher
+) -> None:
+    double, other = submitted(tenant), submitted(tenant)
+    (row, _) = Ready.objects.order_by("ordinal").values()
+    parked.park(dispatcher._leadership.epoch or 0, [double.pk, other.pk], "paused")
+    Ready.objects.create(**row)
+    Worker.objects.filter(queue="normal").update(slots=0)
+    for _ in range(2):
+        go_round(dispatcher)
+    assert set(Ready.objects.values_list("task_id", flat=True)) == {double.pk, other.pk}
+    assert not Parked.objects.exists()
 
 
 def test_an_outage_is_no_rows_fault(tenant: Tenant) -> None:
