@@ -22,7 +22,7 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     """Count one submission against the tenant's limits, as the last act of its transaction.
 
     ``limits`` has the shape of ``PUT /limits``. ``enters_line`` is False for a task that waits for
-    something else first: it is charged to the submit rate only.
+    something else first: it is charged to the submit rate only. Inside ``one_change``.
 
     Raises:
         SubmitRate: the tenant submits too fast.
@@ -32,6 +32,9 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     total, lane = _queued(queue, limits)
     if rate is not None:
         _take_token(tenant_id, float(rate))
+    # What the submission has taken out of line has made room for it. The rate first, then all counters
+    # in their order, also those that are asked below: two submissions never wait for each other.
+    count_now(also=[(tenant_id, queue)] if enters_line else ())
     if not enters_line:
         return
     if total is None and lane is None:

@@ -27,7 +27,7 @@ from tasks.services.classify import Classified, classify
 from tasks.services.graph import settle
 from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
-from tasks.services.ready import count_now, one_change
+from tasks.services.ready import one_change
 from tasks.services.store import store
 from tasks.services.transitions import lock_task
 from tasks.states import INITIAL, Reason, Status
@@ -94,8 +94,6 @@ def submit_and_ask(tenant: Tenant, actor: Actor, submission: Submission) -> Subm
         enters_line = task.status == Status.QUEUED
         if not enters_line and any(parent.finished_at is not None for parent in parents):
             settle(task)
-        # The task that this one replaces has made room.
-        count_now()
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
         fault_points.reach("before_commit")
     return Submitted(task)

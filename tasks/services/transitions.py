@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
 from rest.request_id import current_request_id
 from tasks.announce import announce_on_commit
@@ -47,7 +47,8 @@ def move(
     columns["status"] = to.value
     columns["status_reason"] = str(reason) if reason else None
     if is_terminal(to):
-        columns["finished_at"] = Now()
+        # Never before its start, also where the database's clock was set back since.
+        columns["finished_at"] = Greatest("started_at", Now())
         columns["next_retry_at"] = None
     elif is_terminal(before):
         columns["finished_at"] = None
@@ -79,7 +80,7 @@ class End(NamedTuple):
 END_MANY = """
 UPDATE task
    SET status = %(to)s, status_reason = ended.reason, last_seq = task.last_seq + 1,
-       finished_at = statement_timestamp(), next_retry_at = NULL
+       finished_at = greatest(task.started_at, statement_timestamp()), next_retry_at = NULL
   FROM unnest(%(ids)s::uuid[], %(reasons)s::text[], %(seqs)s::bigint[]) AS ended(id, reason, seq)
  WHERE task.id = ended.id AND task.last_seq = ended.seq
 """
