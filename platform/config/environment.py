@@ -7,6 +7,7 @@ passwords need not stand in a process's environment. A wrong value stops the sta
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import re
@@ -100,6 +101,18 @@ class Environment(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, value: str) -> str:
+        for part in _parts(value, ","):
+            try:
+                whole = len(base64.b64decode(part, altchars=b"-_", validate=True)) == 32
+            except ValueError:
+                whole = False
+            if not whole:
+                raise ValueError("takes keys of 32 bytes in URL-safe base64, separated by commas")
+        return value
+
     @field_validator("files")
     @classmethod
     def _folder_or_bucket(cls, value: str) -> str:
@@ -165,6 +178,11 @@ class Environment(BaseSettings):
     def hosts(self) -> list[str]:
         """Host names that the web process answers to."""
         return _parts(self.allowed_hosts, ",")
+
+    @cached_property
+    def encryption_keyring(self) -> tuple[str, ...]:
+        """Keys of stored secrets: the first encrypts, all of them decrypt."""
+        return tuple(_parts(self.encryption_keys, ","))
 
     @cached_property
     def services(self) -> tuple[Service, ...]:

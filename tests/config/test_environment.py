@@ -1,4 +1,4 @@
-"""Settings of the pools: what is taken, and the sentences about what is not."""
+"""Settings of the pools and keys: what is taken, and the sentences about what is not."""
 
 from __future__ import annotations
 
@@ -42,9 +42,17 @@ def test_pools_are_given_as_sizes_or_ranges() -> None:
         ({"SWITCHYARD_CAPACITY": "5"}, "SWITCHYARD_CAPACITY=5 is less than the 6 slots"),
         ({"SWITCHYARD_CAPACITY": "0"}, "greater than or equal to 1"),
         ({"SWITCHYARD_POOL_IDLE": "0"}, "greater than or equal to 1"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "a-secret-that-is-none"}, "takes keys of 32 bytes"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "é"}, "takes keys of 32 bytes"),
     ],
 )
 def test_a_wrong_one_stops_the_start_with_a_sentence(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValidationError) as refused:
         settings(**given)
     assert sentence in str(refused.value)
+
+
+def test_encryption_keys_are_given_newest_first() -> None:
+    new, old = "bmV3" * 10 + "bmU=", "b2xk" * 10 + "b2w="
+    assert settings(SWITCHYARD_ENCRYPTION_KEYS=f"{new}, {old}").encryption_keyring == (new, old)
+    assert settings(SWITCHYARD_ENCRYPTION_KEYS="").encryption_keyring == ()
