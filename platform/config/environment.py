@@ -42,6 +42,7 @@ class Environment(BaseSettings):
     encryption_keys: str = Field(default="", alias="SWITCHYARD_ENCRYPTION_KEYS")
     allowed_hosts: str = Field(default="localhost,127.0.0.1,[::1]", alias="SWITCHYARD_ALLOWED_HOSTS")
     public_url: str = Field(default="http://127.0.0.1:8000", alias="SWITCHYARD_PUBLIC_URL")
+    trusted_proxies: int = Field(default=0, alias="SWITCHYARD_TRUSTED_PROXIES", ge=0, le=10)
     role: Role = Field(default="manage", alias="SWITCHYARD_ROLE")
     state: Path = Field(default=Path(".switchyard"), alias="SWITCHYARD_STATE")
     log_format: Literal["json", "console"] = Field(default="json", alias="SWITCHYARD_LOG_FORMAT")
