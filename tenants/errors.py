@@ -62,14 +62,15 @@ class OperatorReasonRequired(Forbidden):
 
 
 class ScopesExceeded(Forbidden):
-    """A token would get more scopes than its issuer has."""
+    """A token or role has more scopes than the caller who gives or takes it."""
 
     code = "scopes_exceeded"
     title = "Scopes exceeded"
 
     def __init__(self, missing: list[str]) -> None:
         super().__init__(
-            f"You cannot give what you do not have: {', '.join(missing)}.", required=missing
+            f"You cannot give or take away what you do not have: {', '.join(missing)}.",
+            required=missing,
         )
 
 

@@ -15,6 +15,7 @@ django.setup(set_prefix=False)
 from django.conf import settings  # noqa: E402
 
 from config.handler import Handler, StockHandler  # noqa: E402
+from config.proxies import behind_proxies  # noqa: E402
 from live.routing import application as _sockets  # noqa: E402
 from rest.body_limit import BodyLimit  # noqa: E402
 from rest.streamed_body import StreamedBodies  # noqa: E402
@@ -22,6 +23,7 @@ from rest.streamed_body import StreamedBodies  # noqa: E402
 # An upload holds its thread for as long as its client likes, so it gets one of its own from Django.
 _uploads = StockHandler()
 _limited = BodyLimit(Handler(), settings.SWITCHYARD.max_body_bytes)
-application = ProtocolTypeRouter(
-    {"http": StreamedBodies(_uploads, others=_limited), "websocket": _sockets}
+application = behind_proxies(
+    ProtocolTypeRouter({"http": StreamedBodies(_uploads, others=_limited), "websocket": _sockets}),
+    settings.SWITCHYARD.trusted_proxies,
 )

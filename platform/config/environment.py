@@ -7,6 +7,7 @@ passwords need not stand in a process's environment. A wrong value stops the sta
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import logging
 import os
@@ -46,6 +47,7 @@ class Environment(BaseSettings):
     encryption_keys: str = Field(default="", alias="SWITCHYARD_ENCRYPTION_KEYS")
     allowed_hosts: str = Field(default="localhost,127.0.0.1,[::1]", alias="SWITCHYARD_ALLOWED_HOSTS")
     public_url: str = Field(default="http://127.0.0.1:8000", alias="SWITCHYARD_PUBLIC_URL")
+    trusted_proxies: int = Field(default=0, alias="SWITCHYARD_TRUSTED_PROXIES", ge=0, le=10)
     role: Role = Field(default="manage", alias="SWITCHYARD_ROLE")
     state: Path = Field(default=Path(".switchyard"), alias="SWITCHYARD_STATE")
     log_format: Literal["json", "console"] = Field(default="json", alias="SWITCHYARD_LOG_FORMAT")
@@ -121,6 +123,18 @@ class Environment(BaseSettings):
             raise ValueError(f"must be one of {', '.join(levels)}")
         return value.upper()
 
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, value: str) -> str:
+        for part in _parts(value, ","):
+            try:
+                whole = len(base64.b64decode(part, altchars=b"-_", validate=True)) == 32
+            except ValueError:
+                whole = False
+            if not whole:
+                raise ValueError("takes keys of 32 bytes in URL-safe base64, separated by commas")
+        return value
+
     @field_validator("files")
     @classmethod
     def _folder_or_bucket(cls, value: str) -> str:
@@ -191,6 +205,11 @@ class Environment(BaseSettings):
     def opened_networks(self) -> tuple[str, ...]:
         """Private networks that permitted handlers may reach (``SWITCHYARD_EGRESS_ALLOW``)."""
         return tuple(_parts(self.egress_allow, ","))
+
+    @cached_property
+    def encryption_keyring(self) -> tuple[str, ...]:
+        """Keys of stored secrets: the first encrypts, all of them decrypt."""
+        return tuple(_parts(self.encryption_keys, ","))
 
     @cached_property
     def services(self) -> tuple[Service, ...]:

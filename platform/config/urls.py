@@ -5,15 +5,16 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from web.accounts import admin_login
+
 urlpatterns = [
     # Before the API: at some addresses it decides whether a page or a stream is asked for.
     path("", include("live.urls")),
     path("", include("api.urls")),
     path("", include("api.health_urls")),
+    # Before the admin, whose own log-in form would be found otherwise.
+    path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
-    # Addresses that allauth's own views name; log-in and log-out are the web UI's, which come later
-    # in this list because the last pattern of a name is the one that links lead to.
-    path("accounts/", include("allauth.urls")),
     path("", include("web.urls")),
 ]
 

@@ -25,8 +25,11 @@ def is_our_page(origin: str, *, public_url: str, host: str, secure: bool) -> boo
     """Tell whether a page of ``origin`` is one of ours, by scheme, host and port together.
 
     Ours are the public address and the one that this request itself was sent to (``host`` is its
-    Host header, already checked against the allowed hosts).
+    Host header, already checked against the allowed hosts). Under the name of a public address with
+    https, plain pages are not ours: anybody on the way could have written them.
     """
-    asked = read_origin(origin)
+    asked, public = read_origin(origin), read_origin(public_url)
     own = read_origin(f"{'https' if secure else 'http'}://{host}")
-    return asked is not None and asked in (read_origin(public_url), own)
+    if public and own and (public[0], *own[:2]) == ("https", "http", public[1]):
+        own = None
+    return asked is not None and asked in (public, own)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.utils import get_next_redirect_url
 from allauth.account.views import LoginView, LogoutView
-from django.http import HttpRequest
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 
 
@@ -44,3 +48,17 @@ class Logout(LogoutView):  # type: ignore[misc]
     """Ask, then log out; the menu of every page posts here directly."""
 
     template_name = "web/logout.html"
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """Send to the log-in page and back; stands where Django's admin would have a form of its own.
+
+    That form knows neither limits of attempts nor second factors, and takes passwords also from
+    somebody who is logged in already: here nobody may post to it.
+    """
+    target = get_next_redirect_url(request) or reverse("admin:index")
+    if not request.user.is_authenticated:
+        return redirect_to_login(target, reverse("account_login"))
+    if not (request.user.is_staff and request.user.is_active):
+        raise PermissionDenied
+    return redirect(target)

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 
 from rest import errors
 from rest.pages import PROGRAMS, CSRFFailed, answer
-from rest.problems import as_problem
+from rest.problems import as_problem, problem_response
 from rest.request_id import request_id_of
 
 WORDS = {
@@ -30,9 +30,15 @@ WORDS = {
 
 
 def problem_page(request: HttpRequest, problem: errors.Problem) -> HttpResponse:
-    """Return the page for a problem; htmx gets only a message, since it swaps no error pages."""
+    """Return the page for a problem.
+
+    A page's own request (htmx) gets the problem as JSON: it swaps in no error pages, and shows the
+    words of the problem as a notice (``notice.js``).
+    """
     if request.path.startswith(PROGRAMS):
         return answer(request, problem)
+    if request.headers.get("HX-Request"):
+        return problem_response(problem, request)
     page = render_to_string(
         "web/error.html",
         {

@@ -167,12 +167,15 @@ def _read_options(
 
 
 def _utc(text: str) -> str:
-    """Return a browser's local date and time, which our label calls UTC, as the API writes times."""
+    """Return a browser's local date and time, which our label calls UTC, as the API writes times.
+
+    What is no time, or in UTC none of a year that has a number, stays for the API to refuse.
+    """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return str(rfc3339(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
+    except (ValueError, OverflowError):
         return text
-    return str(rfc3339(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
 
 
 def _labels(text: str) -> tuple[dict[str, str], list[FieldError]]:

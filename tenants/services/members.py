@@ -10,9 +10,9 @@ from django.db import IntegrityError, transaction
 from audit.services import record
 from rest.errors import NotFound
 from tenants.actor import Actor
-from tenants.errors import AlreadyMember, LastOwner, RoleRequired
+from tenants.errors import AlreadyMember, LastOwner, RoleRequired, ScopesExceeded
 from tenants.models import Membership, Tenant
-from tenants.scopes import OWNER
+from tenants.scopes import OWNER, expand, scopes_of
 
 
 def member_add(*, actor: Actor, tenant: Tenant, user: AbstractBaseUser, role: str) -> Membership:
@@ -21,8 +21,9 @@ def member_add(*, actor: Actor, tenant: Tenant, user: AbstractBaseUser, role: st
     Raises:
         AlreadyMember
         RoleRequired: only an owner (or a platform operator) makes owners.
+        ScopesExceeded: the role may do what the actor may not.
     """
-    _owners_only(actor, role)
+    _within_own(actor, role)
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -47,13 +48,14 @@ def member_role_set(
         NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
+        ScopesExceeded: a role, given or taken, may do what the actor may not.
     """
     with transaction.atomic():
         locked = _lock(tenant, member)
         check(locked)
         if locked.role == role:
             return locked
-        _owners_only(actor, role, locked.role)
+        _within_own(actor, role, locked.role)
         if locked.role == OWNER:
             _another_owner(tenant, locked)
         locked.role = role
@@ -76,11 +78,12 @@ def member_remove(
         NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
+        ScopesExceeded: a role, given or taken, may do what the actor may not.
     """
     with transaction.atomic():
         locked = _lock(tenant, member)
         check(locked)
-        _owners_only(actor, locked.role)
+        _within_own(actor, locked.role)
         if locked.role == OWNER:
             _another_owner(tenant, locked)
         username = locked.user.get_username()
@@ -102,9 +105,15 @@ def _lock(tenant: Tenant, member: Membership) -> Membership:
     return locked
 
 
-def _owners_only(actor: Actor, *roles: str) -> None:
-    if OWNER in roles and actor.role != OWNER and not actor.operator:
+def _within_own(actor: Actor, *roles: str) -> None:
+    """Let nobody give or take a role that may do more: it would give what the actor lacks."""
+    if actor.operator:
+        return
+    if OWNER in roles and actor.role != OWNER:
         raise RoleRequired(OWNER)
+    missing = expand(scope for role in roles for scope in scopes_of(role)) - expand(actor.scopes)
+    if missing:
+        raise ScopesExceeded(sorted(missing))
 
 
 def _another_owner(tenant: Tenant, member: Membership) -> None:

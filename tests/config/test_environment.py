@@ -88,9 +88,17 @@ def test_the_start_is_stopped_with_the_names_of_the_variables(monkeypatch: pytes
         ({"broker_url": "127.0.0.1:6379"}, "must begin with redis://"),
         ({"SWITCHYARD_LOG_LEVEL": "loud"}, "must be one of CRITICAL"),
         ({"SWITCHYARD_LOG_LEVEL": "20"}, "must be one of CRITICAL"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "a-secret-that-is-none"}, "takes keys of 32 bytes"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "é"}, "takes keys of 32 bytes"),
     ],
 )
 def test_a_wrong_one_stops_the_start_with_a_sentence(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValidationError) as refused:
         settings(**given)
     assert sentence in str(refused.value)
+
+
+def test_encryption_keys_are_given_newest_first() -> None:
+    new, old = "bmV3" * 10 + "bmU=", "b2xk" * 10 + "b2w="
+    assert settings(SWITCHYARD_ENCRYPTION_KEYS=f"{new}, {old}").encryption_keyring == (new, old)
+    assert settings(SWITCHYARD_ENCRYPTION_KEYS="").encryption_keyring == ()

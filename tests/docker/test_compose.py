@@ -125,6 +125,15 @@ def test_caddy_passes_streams_on_at_once(compose: dict[str, Any]) -> None:
     assert "./Caddyfile" in mounted
 
 
+def test_the_web_process_believes_the_one_proxy_before_it(compose: dict[str, Any]) -> None:
+    assert compose["services"]["web"]["environment"]["SWITCHYARD_TRUSTED_PROXIES"] == "1"
+    assert Environment.model_fields["trusted_proxies"].default == 0
+    # Nobody reaches it but through Caddy, which replaces what visitors write into these headers.
+    assert compose["services"]["web"]["networks"] == ["inside"]
+    assert "ports" not in compose["services"]["web"]
+    assert "trusted_proxies" not in (DOCKER / "Caddyfile").read_text()
+
+
 def test_the_secrets_are_made_once_and_fit_the_settings(compose: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     script = str(DOCKER / "make-secrets")

@@ -14,10 +14,11 @@ from django.test import Client
 
 from audit.models import AuditEntry
 from tenants.actor import SYSTEM, Actor
-from tenants.errors import LastOwner
+from tenants.errors import LastOwner, ScopesExceeded
 from tenants.models import Membership
+from tenants.scopes import scopes_of
 from tenants.selectors import member_get
-from tenants.services import member_remove, member_role_set
+from tenants.services import member_add, member_remove, member_role_set
 from tests.conftest import Eventually
 from tests.tenants.callers import World
 
@@ -186,3 +187,40 @@ def test_the_admin_shows_why_an_owner_stays(world: World) -> None:
     assert b"owner of acme" in client.get(path).content
     client.post(path, {"post": "yes"})
     assert User.objects.filter(pk=alice.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "user", "body"),
+    [
+        ("PUT", "bob", {"role": "admin"}),
+        ("PUT", "bob", {"role": "member"}),
+        ("PUT", "adam", {"role": "viewer"}),
+        ("DELETE", "adam", None),
+        ("DELETE", "mia", None),
+    ],
+)
+def test_no_token_gives_or_takes_a_role_beyond_its_own_scopes(
+    world: World, method: str, user: str, body: dict[str, str] | None
+) -> None:
+    before = sorted(Membership.objects.values_list("user__username", "role"))
+    refused = world.token("members:write").send(method, f"{MEMBERS}/{user}", body)
+    assert (refused.status_code, refused.json()["code"]) == (403, "scopes_exceeded")
+    assert "tasks:write" in refused.json()["required"]
+    assert sorted(Membership.objects.values_list("user__username", "role")) == before
+    assert not AuditEntry.objects.filter(actor="token:ci").exists()
+
+
+def test_a_token_handles_roles_whose_scopes_it_holds(world: World) -> None:
+    token = world.token("members:write", *scopes_of("member"))
+    assert token.send("PUT", f"{MEMBERS}/mia", {"role": "viewer"}).status_code == 200
+    assert token.send("PUT", f"{MEMBERS}/bob", {"role": "member"}).status_code == 200
+    assert token.send("DELETE", f"{MEMBERS}/mia").status_code == 204
+    assert world.token("*").send("PUT", f"{MEMBERS}/bob", {"role": "admin"}).status_code == 200
+    assert world.user("adam").send("PUT", f"{MEMBERS}/bob", {"role": "viewer"}).status_code == 200
+    assert world.operator().send("PUT", f"{MEMBERS}/bob", {"role": "admin"}).status_code == 200
+
+
+def test_the_service_itself_lets_nobody_add_a_role_beyond_the_own_scopes(world: World) -> None:
+    few = Actor(kind="token", name="token:ci", scopes=frozenset({"members:write"}))
+    with pytest.raises(ScopesExceeded):
+        member_add(actor=few, tenant=world.acme, user=User.objects.get(username="carol"), role="viewer")

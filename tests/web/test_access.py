@@ -164,3 +164,22 @@ def test_who_belongs_to_no_tenant_is_told_what_to_do(world: World, log_in: Brows
     User.objects.create(username="nobody")
     page = log_in("nobody").get("/")
     assert b"You belong to no tenant yet" in page.content
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        (f"/t/acme/tasks/{UNKNOWN}/state", 404, "There is no such thing here"),
+        ("/t/acme/submit", 403, "tasks:write"),
+        ("/nowhere", 404, "There is no such thing here"),
+    ],
+)
+def test_a_fragment_that_is_refused_is_answered_with_the_problem_itself(
+    world: World, log_in: Browser, path: str, status: int, words: str
+) -> None:
+    asked = {"HX-Request": "true", "Accept": "text/html, */*"}
+    refused = log_in("bob").get(path, headers=asked)
+    assert refused.status_code == status
+    assert refused["Content-Type"] == "application/problem+json"
+    assert words in refused.json()["detail"]
+    assert log_in("bob").get(path)["Content-Type"].startswith("text/html")

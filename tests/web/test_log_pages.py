@@ -66,5 +66,14 @@ def test_the_place_of_a_line_is_where_the_stream_must_begin(world: World, log_in
 def test_a_number_that_is_none_is_refused(world: World, log_in: Browser) -> None:
     task = submitted(world.acme)
     alice = log_in("alice")
-    for wrong in ("", "-1", "x", "9" * 40, "%00", "٣"):
-        assert alice.get(f"/t/acme/tasks/{task.pk}/log/older?before={wrong}").status_code == 400
+    for wrong in ("", "-1", "x", "9" * 40, "1" * 5000, "1" + "0" * 19, "%00", "٣"):
+        for query in (f"older?before={wrong}", f"place?run={wrong}&line=1", f"place?run=1&line={wrong}"):
+            assert alice.get(f"/t/acme/tasks/{task.pk}/log/{query}").status_code == 400
+
+
+def test_the_largest_number_is_taken(world: World, log_in: Browser) -> None:
+    task = submitted(world.acme)
+    path = f"/t/acme/tasks/{task.pk}/log"
+    alice = log_in("alice")
+    assert alice.get(f"{path}/older?before={2**62}").status_code == 200
+    assert alice.get(f"{path}/place?run={2**62}&line={2**62}").json() == {"after": None}

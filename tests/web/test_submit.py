@@ -121,6 +121,9 @@ def test_an_error_of_no_field_stands_at_the_head_of_the_form(
         {"params.target": "x", "priority": "٣"},
         {"params.target": "x", "scheduled_for": "0001-01-01T00:00"},
         {"params.target": "x", "scheduled_for": "9999-12-31T23:59:59"},
+        {"params.target": "x", "scheduled_for": "0001-01-01T00:00:00+23:00"},
+        {"params.target": "x", "scheduled_for": "9999-12-31T23:59:59-23:00"},
+        {"params.target": "x", "params.extra": '{"a": ' + "9" * 5000 + "}"},
     ],
 )
 def test_hostile_input_is_refused_with_a_sentence(
@@ -129,6 +132,8 @@ def test_hostile_input_is_refused_with_a_sentence(
     answer = post(log_in("mia"), typed)
     assert answer.status_code == 400, typed
     assert Task.objects.count() == 0
+    form = answer.context["form"]
+    assert any(errors_of(answer).values()) or form.rest
 
 
 def test_checking_submits_nothing_and_says_what_would_happen(

@@ -12,8 +12,7 @@ from rest.text import TextRefused, clean_text
 from tasks.errors import NotYours
 from tasks.models import Task
 from tasks.selectors.tasks import visible_task
-from tasks.services.cancel import cancel
-from tasks.services.retry import retry
+from tasks.services.audited import audited_cancel, audited_retry
 from web.access import Visit, member_page
 
 MAX_REASON = 500
@@ -29,7 +28,7 @@ def cancel_task(visit: Visit, task_id: str) -> HttpResponse:
         raise NotYours
     try:
         reason = _reason(visit)
-        done = cancel(task.pk, by=visit.actor.name, reason=reason, force=force)
+        done = audited_cancel(visit.actor, task, reason=reason, force=force)
     except (Problem, TextRefused) as refusal:
         messages.error(visit.request, refusal.detail)
     else:
@@ -43,7 +42,7 @@ def retry_task(visit: Visit, task_id: str) -> HttpResponse:
     """Give the task a new life; then show its page again."""
     task = _changeable(visit, task_id)
     try:
-        retry(task.pk, by=visit.actor.name)
+        audited_retry(visit.actor, task)
     except Problem as refusal:
         messages.error(visit.request, refusal.detail)
     else:

@@ -1,6 +1,7 @@
-// What every page has: times, copying, menus, dialogs, the theme and the keyboard.
+// What every page has: times, copying, menus, dialogs, notices, the theme and the keyboard.
 import { keepTimes } from "./times.js";
 import { keepKeyboard } from "./keyboard.js";
+import { keepNotice } from "./notice.js";
 
 export function announce(words) {
   const region = document.getElementById("announcer");
@@ -75,10 +76,8 @@ document.addEventListener("mousedown", (event) => {
 document.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.id === "submit-area" || event.detail.elt?.id === "submit-area") focusNotice();
 });
-document.addEventListener("htmx:responseError", (event) => {
-  announce(`The server answered ${event.detail.xhr.status}; load the page again.`);
-});
 
 keepTimes();
 keepKeyboard();
+keepNotice();
 focusNotice();
