@@ -212,3 +212,25 @@ def test_ctrl_c_while_starting_leaves_nothing(
     assert "Traceback" not in told
     assert starting.returncode == 1
     assert not [path for path in state.rglob("*") if path.is_socket()]
+
+
+def test_ctrl_c_during_the_welcome_job_is_a_stop_as_asked_for(tmp_path: Path, mine: Platform) -> None:
+    state = tmp_path / "state"
+    running = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "up", "--state", str(state), "--port", "0"],
+        # Names of the caller's own, among which is none that `up` asks by.
+        env=mine.environment | {"SWITCHYARD_ALLOWED_HOSTS": "jobs.example"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    told = []
+    for line in running.stdout:
+        told.append(line)
+        if "running the welcome job" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    rest, _ = running.communicate(timeout=90)
+    assert running.returncode == 0, "".join(told) + rest
+    assert "Traceback" not in rest

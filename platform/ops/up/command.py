@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
         if arguments.detach:
             return detached(lambda told: _serve(arguments, told, state, welcomes=False), progress)
         return _serve(arguments, progress, state, welcomes=not arguments.no_welcome)
-    except StateError as error:
+    except (StateError, OSError) as error:
         progress.line(f"switchyard: {error}")
         return 1
 
@@ -42,19 +42,20 @@ def _serve(arguments: argparse.Namespace, progress: Progress, state: State, *, w
     options = Options(state.folder, arguments.host, arguments.port)
     with Watch(progress.step) as watch:
         session = Session(options, progress, watch, state)
-        code = 0
+        code = 1
         try:
             site = session.start()
+            # From here on a stop is what was asked for, also in the middle of the welcome job.
+            code = 0
             progress.ready()
             if welcomes:
                 welcome(site, watch, progress)
             while not watch.stop_requests:
                 watch.turn()
         except Interrupted:
-            code = 1
+            pass
         except StartFailed as failure:
             progress.line(f"switchyard: {failure.told()}")
-            code = 1
         finally:
             session.finish()
             state.release()

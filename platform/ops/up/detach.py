@@ -61,6 +61,6 @@ def _background(serve: Callable[[Progress], int], write: int) -> int:
     relay = Relay(write)
     try:
         return serve(relay)
-    except StateError as error:
+    except (StateError, OSError) as error:
         relay.line(f"switchyard: {error}")
         return 1

@@ -29,6 +29,7 @@ from ops.namespace import Namespace, Unreachable, entering, reveal
 from ops.supervision.programs import Program, tail
 from ops.supervision.watch import Watch
 from ops.up import components
+from ops.up.external import unreachable
 from ops.up.first_start import first_start
 from ops.up.progress import Progress
 from ops.up.site import CHECKOUT, Site, component_environment, given, needed_by_service
@@ -248,10 +249,14 @@ class Session:
                 if note.read_text() == digest:
                     return
         self.progress.step("bringing the database up to date")
-        self._run(
-            components.command(site, environment, "migrate", "--no-input", "--skip-checks"),
-            MIGRATE_SECONDS,
-        )
+        migrate = components.command(site, environment, "migrate", "--no-input", "--skip-checks")
+        try:
+            self._run(migrate, MIGRATE_SECONDS)
+        except StartFailed:
+            url = given("DATABASE_URL")
+            if url and (sentence := unreachable(url)):
+                raise StartFailed(sentence) from None
+            raise
         if self.postgres:
             note.write_text(digest)
 
