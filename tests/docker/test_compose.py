@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,52 @@ def test_caddy_passes_streams_on_at_once(compose: dict[str, Any]) -> None:
     assert text.count("{") == text.count("}")
     mounted = [part.partition(":")[0] for part in compose["services"]["caddy"]["volumes"]]
     assert "./Caddyfile" in mounted
+
+
+def compressed_types() -> list[str]:
+    """The content types that the Caddyfile has compressed, as it writes them."""
+    text = (DOCKER / "Caddyfile").read_text()
+    block = re.search(
+        r"^\tencode zstd gzip \{\n.*?\n\t\tmatch \{\n(.*?)\n\t\t\}\n\t\}$", text, re.M | re.S
+    )
+    assert block is not None
+    lines = block[1].split("\n")
+    # A matcher of responses knows only these two words, and no `not`.
+    words = [line.split() for line in lines]
+    assert {word[0] for word in words} <= {"header", "status"}
+    assert all(word[1] == "Content-Type" and len(word) == 3 for word in words if word[0] == "header")
+    return [word[2] for word in words if word[0] == "header"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_compressed"),
+    [
+        ("application/json", True),
+        ("application/problem+json", True),
+        ("application/vnd.oai.openapi+json", True),
+        ("text/html; charset=utf-8", True),
+        ("text/css; charset=utf-8", True),
+        ("text/javascript; charset=utf-8", True),
+        ("text/plain; charset=utf-8", True),
+        ("image/svg+xml", True),
+        ("text/event-stream", False),
+        ("text/event-stream; charset=utf-8", False),
+        ("application/octet-stream", False),
+    ],
+)
+def test_caddy_compresses_pages_and_answers_and_no_streams(kind: str, is_compressed: bool) -> None:
+    assert any(fnmatchcase(kind, pattern) for pattern in compressed_types()) is is_compressed
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="there is no caddy here")
+def test_caddy_takes_its_file() -> None:
+    done = subprocess.run(
+        ["caddy", "adapt", "--config", str(DOCKER / "Caddyfile"), "--adapter", "caddyfile"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_secrets_are_made_once_and_fit_the_settings(compose: dict[str, Any], tmp_path: Path) -> None:
