@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.accounts import Account, Accounts
-from ops.embedded.folders import make_folder
+from ops.embedded.folders import empty_folder, make_folder, remove_socket_folder_of_another
 
 
 class StateError(Exception):
@@ -239,10 +239,10 @@ class State:
 
     def clear_run(self) -> None:
         """Remove what belongs to one start only."""
+        # The pool manager removes its own, unless it was killed in a hurry.
+        remove_socket_folder_of_another(self.workers / "sockets")
         for folder in (self.workers, self.settings):
-            with contextlib.suppress(OSError):
-                for entry in folder.iterdir():
-                    entry.unlink()
+            empty_folder(folder)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
