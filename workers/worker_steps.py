@@ -28,6 +28,7 @@ import struct
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,9 @@ class HeartbeatFile(bootsteps.StartStopStep):
     (messages refused, by reason), `dead_children` (number, pid and exit code of children that ended
     badly, the newest last). The file is removed when the worker has stopped.
 
+    On a full disk only the file's time changes, and what it said last stays; a worker that starts on
+    one has an empty file. Whoever watches it sees a loop that turns, and kills nobody.
+
     A step of the worker, not of its consumer: Celery 5.7 cancels timers of the consumer's steps at
     every reconnect, and these must go on.
     """
@@ -182,6 +186,7 @@ class HeartbeatFile(bootsteps.StartStopStep):
         self.path = Path(path) if path else None
         self.tick = 0
         self.started_at = time.time()
+        self.untold = False
         parent.heartbeat_file = self
 
     def include_if(self, parent: Any) -> bool:
@@ -200,7 +205,7 @@ class HeartbeatFile(bootsteps.StartStopStep):
     terminate = stop
 
     def beat(self, parent: Any) -> None:
-        """Write the file once. A full disk is logged and does not stop the worker."""
+        """Write the file once, or only touch it where the disk takes nothing; that is logged once."""
         if self.path is None:
             return
         self.tick += 1
@@ -208,8 +213,16 @@ class HeartbeatFile(bootsteps.StartStopStep):
         try:
             fresh.write_text(json.dumps(self.facts(parent)), encoding="utf-8")
             fresh.replace(self.path)
+            self.untold = False
         except OSError as error:
-            logger.warning("The heartbeat file %s could not be written: %s", self.path, error)
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            # Not written over in place: a reader of half a file would take the worker for gone.
+            with suppress(OSError):
+                self.path.touch()
+            if not self.untold:
+                logger.warning("The heartbeat file %s could not be written: %s", self.path, error)
+            self.untold = True
 
     def facts(self, parent: Any) -> dict[str, Any]:
         """What the file says, from the worker's own books."""

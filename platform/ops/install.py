@@ -12,6 +12,7 @@ not read them by itself.
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import hashlib
 import os
@@ -48,20 +49,44 @@ def main() -> int:
     # What is installed must be readable for the accounts that a platform started by root drops to.
     os.umask(0o022)
     began = time.monotonic()
-    folder = os.open(ROOT, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
     try:
-        if _is_current():
+        if not _install_alone():
             return 0
-        with tempfile.TemporaryDirectory(prefix="switchyard-install-") as scratch:
-            _install(Path(scratch))
     except InstallFailed as failure:
         print(f"switchyard: {failure}", file=sys.stderr)
         return 1
-    finally:
-        os.close(folder)
+    except OSError as error:
+        print(f"switchyard: {_told(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("switchyard: interrupted; the next `make` begins where it is needed.", file=sys.stderr)
+        return 130
     _say(f"installed in {time.monotonic() - began:.1f} s")
     return 0
+
+
+def _install_alone() -> bool:
+    """Install while nobody else does in this folder; return whether there was anything to do."""
+    folder = os.open(ROOT, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if _is_current():
+            return False
+        with tempfile.TemporaryDirectory(prefix="switchyard-install-") as scratch:
+            _install(Path(scratch))
+        return True
+    finally:
+        os.close(folder)
+
+
+def _told(error: OSError) -> str:
+    """Say what of the file system stands in the way, and what to do."""
+    what = f"{error.filename or VENV}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return f"{what}. It belongs to somebody else: remove it, or install as that user."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}. Free some space (about 1 GB is needed), then try again."
+    return f"{what}. Remove what stands there, then try again."
 
 
 def _say(sentence: str) -> None:

@@ -10,7 +10,7 @@ import select
 import sys
 from time import monotonic
 
-from switchyard.errors import CHECKPOINT_CAP, Cancelled, TaskError
+from switchyard.errors import CHECKPOINT_CAP, Cancelled, TaskError, storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class RunContext:
     def progress(self, percent: float, step: str = "") -> None:
         """Show how far the run is: 0 to 100, and in a few words what it is at."""
         percent = min(100.0, max(0.0, float(percent)))
-        self._channel.emit({"op": "progress", "percent": percent, "step": str(step)[:200]})
+        self._channel.emit({"op": "progress", "percent": percent, "step": storable(str(step)[:200])})
 
     def log(self, text: str, stream: str = "system") -> None:
         """Add text to the run's log, beside what is printed; the stream is stdout, stderr or system."""
@@ -88,6 +88,10 @@ class RunContext:
         if inside.startswith(".."):
             raise ValueError(f"{os.fspath(path)!r} is not in the workspace of this run.")
         message = {"op": "artifact", "name": name or os.path.basename(inside), "path": inside}
+        if storable(message) != message:
+            raise ValueError(
+                f"{os.fspath(path)!r} is no name that can be kept: rename it to plain UTF-8."
+            )
         self._channel.emit(message)
 
     def secret(self, name: str) -> str:

@@ -12,6 +12,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MESSAGE_CAP = 4000
 """Characters of an error message that are kept as `error.message`; the whole text is in the log."""
 
@@ -54,3 +58,24 @@ class Cancelled(BaseException):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "cancelled")
         self.reason = reason
+
+
+def storable(value: Any) -> Any:
+    """Return a text, or a JSON value, with a mark for each character that PostgreSQL cannot hold.
+
+    Those are NUL and lone surrogates, which Python has for bytes of a file name that are no UTF-8.
+    By hand, because a run that is about to end should not load regular expressions.
+    """
+    if isinstance(value, str):
+        if "\0" not in value and value.encode("utf-8", "ignore").decode() == value:
+            return value
+        return "".join("\ufffd" if _is_unstorable(each) else each for each in value)
+    if isinstance(value, dict):
+        return {storable(name): storable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(each) for each in value]
+    return value
+
+
+def _is_unstorable(character: str) -> bool:
+    return character == "\0" or "\ud800" <= character <= "\udfff"

@@ -32,7 +32,7 @@ from _signal import (  # type: ignore[import-not-found]
 from _thread import allocate_lock
 
 from switchyard.context import RunContext
-from switchyard.errors import MESSAGE_CAP, Cancelled, TaskError
+from switchyard.errors import MESSAGE_CAP, Cancelled, TaskError, storable
 from switchyard.handler import Command, declared
 
 TYPE_CHECKING = False
@@ -239,11 +239,14 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def _report(pipes: Pipes, ending: Mapping[str, Any]) -> int:
-    """Send the last message; one that cannot be sent is replaced by an error that says so."""
+    """Send the last message; one that cannot be sent is replaced by an error that says so.
+
+    Text of an error that cannot be kept is marked, so that the error keeps its code and its class.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        pipes.emit(ending)
+        pipes.emit(ending if ending["op"] == "result" else storable(ending))
     except (TypeError, ValueError, RecursionError) as error:
         message = f"What the handler ended with is no JSON that fits: {error}."[:MESSAGE_CAP]
         ending = {"op": "error", "code": "handler_error", "message": message, "type": "TypeError"}

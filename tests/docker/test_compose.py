@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import stat
 import subprocess
+import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from django.contrib.auth import authenticate
+from django.db import connection
+from django.http.request import split_domain_port, validate_host
 
 from config.environment import Environment
 from ops.pools.workers import seconds_to_stop
 from ops.up.components import POOL_MARGIN
+from tenants.models import Tenant
+from tests.tenants.callers import the_trail_may_be_emptied_between_tests
+
+__all__ = ["the_trail_may_be_emptied_between_tests"]
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 OURS = ("migrate", "web", "dispatcher", "beat", "system", "critical", "normal", "batch")
@@ -134,6 +146,126 @@ def test_the_web_process_believes_the_one_proxy_before_it(compose: dict[str, Any
     assert "trusted_proxies" not in (DOCKER / "Caddyfile").read_text()
 
 
+def asked_host(check: list[str]) -> str:
+    """The Host header that a health check in Python sends, found by running it without a network."""
+    assert check[:3] == ["CMD", "python", "-c"]
+    recorded = (
+        "import urllib.request as real;"
+        "real.urlopen = lambda asked, timeout: print("
+        "real.Request(asked).host if isinstance(asked, str) else asked.get_header('Host', asked.host));"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", recorded + check[3]], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("domain", ["localhost", "jobs.example"])
+def test_the_health_checks_of_web_ask_for_a_host_that_it_answers_to(
+    compose: dict[str, Any], domain: str
+) -> None:
+    service = compose["services"]["web"]
+    named = service["environment"]["SWITCHYARD_ALLOWED_HOSTS"]
+    allowed = named.replace("${SWITCHYARD_DOMAIN:-localhost}", domain).split(",")
+    # Caddy's own check goes to the address of the upstream, and names it.
+    upstream = re.search(r"reverse_proxy (\S+)", (DOCKER / "Caddyfile").read_text())
+    assert upstream is not None
+    for host in (asked_host(service["healthcheck"]["test"]), upstream[1], domain):
+        assert validate_host(split_domain_port(host)[0], allowed), host
+    assert not validate_host("elsewhere.example", allowed)
+
+
+def test_the_server_that_makes_the_database_does_not_count_as_postgresql(
+    compose: dict[str, Any],
+) -> None:
+    # The image makes the database with a server that listens on its socket alone, and ends that again.
+    check = compose["services"]["postgres"]["healthcheck"]["test"][1].split()
+    assert check[0] == "pg_isready"
+    assert check[check.index("-h") + 1] == "127.0.0.1"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_tenant_user_and_tokens_are_made_by_a_script(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    """The script is run with a `docker` that does in this checkout what the container would do."""
+    service = compose["services"]["migrate"]
+    assert service["environment"]["SWITCHYARD_ROLE"] == "manage"
+    docker = tmp_path / "docker"
+    docker.write_text(
+        "#!/usr/bin/env bash\n"
+        f'[ "$1 $2 $3" = "compose -f {DOCKER}/compose.yaml" ] || exit 98\n'
+        '[ "$4 $5 $6 $7" = "run --rm -T migrate" ] || exit 97\n'
+        f'cd {DOCKER.parent} && exec "${{@:8}}"\n'
+    )
+    docker.chmod(0o755)
+    database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
+    environment = os.environ | {
+        "DATABASE_URL": database.geturl(),
+        "PATH": f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        [str(DOCKER / "first-start")],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert list(told) == ["tenant", "token", "operator_token", "user", "password"]
+    assert authenticate(username=told["user"], password=told["password"]) is not None
+    assert Tenant.objects.filter(slug=told["tenant"], is_first=True).exists()
+
+
+def compressed_types() -> list[str]:
+    """The content types that the Caddyfile has compressed, as it writes them."""
+    text = (DOCKER / "Caddyfile").read_text()
+    block = re.search(
+        r"^\tencode zstd gzip \{\n.*?\n\t\tmatch \{\n(.*?)\n\t\t\}\n\t\}$", text, re.M | re.S
+    )
+    assert block is not None
+    lines = block[1].split("\n")
+    # A matcher of responses knows only these two words, and no `not`.
+    words = [line.split() for line in lines]
+    assert {word[0] for word in words} <= {"header", "status"}
+    assert all(word[1] == "Content-Type" and len(word) == 3 for word in words if word[0] == "header")
+    return [word[2] for word in words if word[0] == "header"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_compressed"),
+    [
+        ("application/json", True),
+        ("application/problem+json", True),
+        ("application/vnd.oai.openapi+json", True),
+        ("text/html; charset=utf-8", True),
+        ("text/css; charset=utf-8", True),
+        ("text/javascript; charset=utf-8", True),
+        ("text/plain; charset=utf-8", True),
+        ("image/svg+xml", True),
+        ("text/event-stream", False),
+        ("text/event-stream; charset=utf-8", False),
+        ("application/octet-stream", False),
+    ],
+)
+def test_caddy_compresses_pages_and_answers_and_no_streams(kind: str, is_compressed: bool) -> None:
+    assert any(fnmatchcase(kind, pattern) for pattern in compressed_types()) is is_compressed
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="there is no caddy here")
+def test_caddy_takes_its_file() -> None:
+    done = subprocess.run(
+        ["caddy", "adapt", "--config", str(DOCKER / "Caddyfile"), "--adapter", "caddyfile"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_secrets_are_made_once_and_fit_the_settings(compose: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     script = str(DOCKER / "make-secrets")
@@ -154,5 +286,14 @@ def test_the_secrets_are_made_once_and_fit_the_settings(compose: dict[str, Any],
     assert {path.name: path.read_text() for path in folder.iterdir()} == made
 
 
-def test_the_script_can_be_run() -> None:
-    assert os.access(DOCKER / "make-secrets", os.X_OK)
+def test_a_folder_that_is_there_already_is_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    folder.chmod(0o755)
+    subprocess.run([str(DOCKER / "make-secrets"), str(folder)], check=True, timeout=20)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("script", ["make-secrets", "first-start"])
+def test_the_script_can_be_run(script: str) -> None:
+    assert os.access(DOCKER / script, os.X_OK)

@@ -87,6 +87,10 @@ def test_a_predecessors_heartbeat_is_not_believed(tmp_path: Path) -> None:
         found = pulse(what, watched)
         assert found is not None
         assert (found.busy, found.draining) == (1, False)
+        heartbeat.write_text("")
+        found = pulse(what, watched)
+        assert found is not None, "it lives, and its disk is full"
+        assert (found.pid, found.busy, found.draining) == (watched.pid, 0, False)
     finally:
         watched.process.kill()
         watched.process.wait()

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import psycopg
 import pytest
 import redis
 
-from ops.up.session import answers_at
+from ops.up.questions import answers_at
 from tests.conftest import Eventually
 from tests.e2e.platforms import ROOT, Platform, command_line, temporary_platform
 
@@ -245,3 +246,66 @@ def test_ctrl_c_while_starting_leaves_nothing(
     assert "Traceback" not in told
     assert starting.returncode == 1
     assert not [path for path in state.rglob("*") if path.is_socket()]
+
+
+def test_ctrl_c_during_the_welcome_job_is_a_stop_as_asked_for(tmp_path: Path, mine: Platform) -> None:
+    state = tmp_path / "state"
+    running = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "up", "--state", str(state), "--port", "0"],
+        # Names of the caller's own, among which is none that `up` asks by.
+        env=mine.environment | {"SWITCHYARD_ALLOWED_HOSTS": "jobs.example"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    told = []
+    for line in running.stdout:
+        told.append(line)
+        if "running the welcome job" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    rest, _ = running.communicate(timeout=90)
+    assert running.returncode == 0, "".join(told) + rest
+    assert "Traceback" not in rest
+
+
+def tokens_work(platform: Platform) -> bool:
+    """Whether both tokens of the credentials file are those of the database that serves."""
+    with platform.client() as client, platform.operator() as operator:
+        return [client.get("tasks").status_code, operator.get("operator/status").status_code] == [
+            200,
+            200,
+        ]
+
+
+def test_credentials_follow_the_database_and_good_ones_are_kept(tmp_path: Path, mine: Platform) -> None:
+    """From the embedded database to another one, and back: each has tokens of its own."""
+    secrets = json.loads((mine.state / "secrets.json").read_text())
+    theirs = urlsplit(mine.credentials["database_url"])
+    administrator = theirs._replace(
+        netloc=f"administrator:{secrets['administrator_password']}@{theirs.netloc.rpartition('@')[2]}",
+        path="/postgres",
+    )
+    with psycopg.connect(administrator.geturl(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE another OWNER switchyard")
+    another = theirs._replace(path="/another").geturl()
+    embedded = Platform(tmp_path / "state", mine.environment)
+    external = Platform(tmp_path / "state", mine.environment | {"DATABASE_URL": another})
+    embedded.start()
+    embedded.stop()
+    try:
+        external.start()
+        assert tokens_work(external)
+        external.stop()
+        made = external.credentials["token"]
+        # The same database by another spelling of its address.
+        external.environment["DATABASE_URL"] = f"{another}?connect_timeout=9"
+        external.start()
+        assert tokens_work(external)
+        assert external.credentials["token"] == made
+        external.stop()
+        embedded.start()
+        assert tokens_work(embedded)
+    finally:
+        embedded.stop()

@@ -203,6 +203,21 @@ with Watch(say) as watch:
     assert run(tmp_path, body) == ["interrupted"]
 
 
+def test_a_hang_up_that_was_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
+    body = """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with Watch(say) as watch:
+    os.kill(os.getpid(), signal.SIGHUP)
+    print(watch.until(lambda: False, seconds=0.2), signal.getsignal(signal.SIGHUP).name)
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        watch.until(lambda: False, seconds=20)
+    except Interrupted:
+        print("interrupted")
+"""
+    assert run(tmp_path, body) == ["False SIG_IGN", "interrupted"]
+
+
 def test_a_program_that_runs_once_gives_its_exit_code_and_is_not_repeated(tmp_path: Path) -> None:
     body = """
 with Watch(say) as watch:

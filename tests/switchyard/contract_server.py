@@ -53,7 +53,12 @@ class ContractServer:
         self.says_end = True
         self.streams = 0
         self.operator_status: dict[str, Any] | None = None
+        # An answer to that question instead, or to every one: status, content type and text.
+        self.broken_status: tuple[int, str, str] | None = None
+        self.everything: tuple[int, str, str] | None = None
         self.ready: dict[str, Any] = {"status": "ok"}
+        # What the operator's list of workers holds; one that is "gone" ends before it is asked for.
+        self.workers: list[dict[str, Any]] = []
         # What the pools look like, one answer after another; the last one stays.
         self.pools: list[list[dict[str, Any]]] = [[]]
         self._port = 0
@@ -164,7 +169,9 @@ class ContractServer:
             await answer(send, *self.refusals.pop(0))
             return
         path = scope["path"]
-        if path == "/health/ready":
+        if self.everything is not None:
+            await raw_answer(send, *self.everything)
+        elif path == "/health/ready":
             await answer(send, 200 if self.ready.get("status") == "ok" else 503, {}, self.ready)
         elif headers.get("authorization") != f"Bearer {TOKEN}":
             await problem(send, 401, "not_authenticated", "Send an API token.")
@@ -186,10 +193,20 @@ class ContractServer:
         elif path == "/api/v1/tenants":
             await answer(send, 200, {}, page([{"slug": TENANT, "name": "Demo"}]))
         elif path == "/api/v1/operator/status":
-            if self.operator_status is None:
+            if self.broken_status is not None:
+                await raw_answer(send, *self.broken_status)
+            elif self.operator_status is None:
                 await problem(send, 403, "forbidden", "Only platform operators may do this.")
             else:
                 await answer(send, 200, {}, self.operator_status)
+        elif path == "/api/v1/operator/workers":
+            await answer(send, 200, {}, page(self.workers))
+        elif path.startswith("/api/v1/operator/workers/"):
+            (found,) = (each for each in self.workers if each["id"] == path.split("/")[-2])
+            if found["status"] == "gone":
+                await problem(send, 404, "not_found", "There is no such worker.")
+            else:
+                await answer(send, 200, {}, {"changed": True, "worker": found})
         elif path == "/api/v1/operator/pools":
             if method == "PATCH":
                 self.bodies.append(json.loads(body))
@@ -340,6 +357,12 @@ async def answer(send: Send, status: int, headers: dict[str, str], body: Any) ->
     length = {} if status == 204 else {"Content-Length": str(len(content))}
     await start(send, status, {"Content-Type": kind, **length, **headers})
     await send({"type": "http.response.body", "body": content})
+
+
+async def raw_answer(send: Send, status: int, kind: str, text: str) -> None:
+    await start(send, status, {"Content-Type": kind})
+    await write(send, text)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def problem(send: Send, status: int, code: str, detail: str, **members: Any) -> None:

@@ -106,6 +106,63 @@ def test_cancel_says_what_it_did(server: ContractServer, command: Command) -> No
     assert (done.returncode, done.stderr) == (0, f"{name}: cancelled\n")
 
 
+def test_one_refusal_keeps_no_other_task_from_being_cancelled(
+    server: ContractServer, command: Command, ended: str
+) -> None:
+    waiting = [server.task(), server.task()]
+    server.on_cancel = lambda task: server.end(task, "cancelled")
+    done = command("tasks", "cancel", "nothing", waiting[0], ended, waiting[1])
+    assert (done.returncode, done.stdout) == (1, "")
+    told = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["nothing", waiting[0], ended, waiting[1]]
+    assert told[0].startswith("nothing: There is no such thing here.")
+    assert told[1::2] == [f"{name}: cancelled" for name in waiting]
+    assert "The task has ended" in told[2]
+    assert {server.tasks[name]["status"] for name in waiting} == {"cancelled"}
+
+
+def test_several_cancels_as_json_tell_each_and_lose_no_answer(
+    server: ContractServer, command: Command, ended: str
+) -> None:
+    waiting = server.task()
+    done = command("tasks", "cancel", ended, waiting, "--json")
+    assert done.returncode == 1
+    refused, answered = json.loads(done.stdout)
+    assert (refused["id"], refused["changed"]) == (ended, False)
+    assert (refused["error"]["status"], refused["error"]["code"]) == (409, "task_finished")
+    assert (answered["changed"], answered["task"]["id"]) == (True, waiting)
+    assert f"{ended}: The task has ended" in done.stderr
+
+
+def test_a_server_that_is_away_is_asked_for_one_task_only(
+    server: ContractServer, command: Command
+) -> None:
+    done = command("tasks", "cancel", "one", "two", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith("one: Cannot reach http://127.0.0.1:9")
+    assert second == "two: not asked for."
+
+
+def test_a_worker_that_has_gone_keeps_no_other_from_being_drained(
+    server: ContractServer, command: Command
+) -> None:
+    server.workers = [
+        {"id": f"id-of-{name}", "name": name, "status": state}
+        for name, state in (("normal-1", "alive"), ("batch-1", "gone"), ("batch-2", "alive"))
+    ]
+    done = command("drain", "--all")
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert told[0::2] == ["normal-1 will drain.", "batch-2 will drain."]
+    assert told[1].startswith("batch-1: There is no such worker.")
+    done = command("drain", "--all", "--json")
+    assert done.returncode == 1
+    results = json.loads(done.stdout)["results"]
+    assert [each["changed"] for each in results] == [True, False, True]
+    assert (results[1]["id"], results[1]["error"]["status"]) == ("id-of-batch-1", 404)
+
+
 def test_an_unknown_id_is_one_sentence_with_the_request(
     server: ContractServer, command: Command
 ) -> None:
@@ -242,6 +299,41 @@ def test_status_without_an_operators_token_asks_whether_it_is_ready(
 
 def test_status_of_nothing_is_down(command: Command) -> None:
     assert command("status", "--url", "http://127.0.0.1:9").returncode == 2
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("text/html", "<html><h1>Bad Gateway</h1></html>"),
+        ("application/problem+json", '{"status": 500, "detail": "It broke."}'),
+    ],
+)
+def test_a_platform_that_cannot_tell_its_status_is_down(
+    server: ContractServer, command: Command, status: int, kind: str, text: str
+) -> None:
+    server.broken_status = (status, kind, text)
+    server.ready = {"status": 503, "detail": "The database does not answer."}
+    done = command("status", "--json")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert json.loads(done.stdout)["status"] == "down"
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("status", [200, 502, 503])
+def test_a_proxy_without_a_platform_behind_it_is_down(
+    server: ContractServer, command: Command, status: int, as_json: list[str]
+) -> None:
+    server.everything = (status, "text/html", "<html><h1>Bad Gateway</h1></html>")
+    done = command("status", *as_json)
+    assert done.returncode == 2
+    if as_json:
+        told = json.loads(done.stdout)
+        assert told["status"] == "down"
+        assert server.url in told["detail"]
+    else:
+        assert f"{server.url} is down" in done.stdout
+        assert "not JSON" in done.stderr
 
 
 def test_up_is_handed_to_the_server(command: Command) -> None:

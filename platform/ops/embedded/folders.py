@@ -18,6 +18,8 @@ from ops.supervision.processes import working_in
 # socket: ".s.PGSQL.65535.lock".
 SOCKET_PATH_MAX = 107
 LONGEST_SOCKET_NAME = len("/.s.PGSQL.65535.lock")
+# Where a folder with a short path is made, and what names it beside the preferred one.
+TEMPORARY, PREFIX, NOTE = Path("/tmp"), "switchyard-", ".path"  # noqa: S108 - mkdtemp's own
 # How long a server of a killed `up` may take for its own orderly end before it is killed.
 LEFTOVER_GRACE = 15.0
 
@@ -53,12 +55,12 @@ def socket_folder(preferred: Path, account: Account) -> Path:
     if len(os.fsencode(preferred)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_MAX:
         return make_folder(preferred, account, 0o711)
     # The note keeps the temporary folder findable after a crash, so that it is used again.
-    note = preferred.with_name(preferred.name + ".path")
+    note = preferred.with_name(preferred.name + NOTE)
     with contextlib.suppress(OSError):
         known = Path(note.read_text())
         if known.is_dir() and not known.is_symlink() and known.stat().st_uid == account.uid:
             return known
-    made = Path(tempfile.mkdtemp(prefix="switchyard-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
     made.chmod(0o711)
     account.own(made)
     note.write_text(str(made))
@@ -67,10 +69,43 @@ def socket_folder(preferred: Path, account: Account) -> Path:
 
 def remove_socket_folder(sockets: Path) -> None:
     """Remove the sockets and their folder."""
+    empty_folder(sockets)
     with contextlib.suppress(OSError):
-        for entry in sockets.iterdir():
-            entry.unlink()
         sockets.rmdir()
+
+
+def remove_socket_folder_of_another(preferred: Path) -> None:
+    """Remove what :func:`socket_folder` made for a process that was killed: both folders, and the note.
+
+    We may be root, and that process was not: no more is removed than it could have removed itself.
+    """
+    remove_socket_folder(preferred)
+    note = preferred.with_name(preferred.name + NOTE)
+    with contextlib.suppress(OSError, ValueError):
+        noted = Path(note.read_text())
+        ours = noted.parent == TEMPORARY and noted.name.startswith(PREFIX)
+        if ours and empty_folder(noted, owner=note.stat(follow_symlinks=False).st_uid):
+            noted.rmdir()
+    note.unlink(missing_ok=True)
+
+
+def empty_folder(folder: Path, *, owner: int | None = None) -> bool:
+    """Remove the files of a folder, but for its folders; return whether it was one (of this owner).
+
+    No link is followed to another folder.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if owner is not None and os.fstat(descriptor).st_uid != owner:
+                return False
+            for name in os.listdir(descriptor):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=descriptor)
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def end_leftovers(data: Path) -> None:

@@ -105,7 +105,8 @@ class Manager:
                 rolling.turn(watch)
                 self._report(watch)
                 # Who watches this folder for heartbeats (docker) finds one also while no worker runs.
-                (self.folder / "manager").touch()
+                with suppress(OSError):
+                    (self.folder / "manager").touch()
             logger.info("draining")
             watch.stop(list(self.plans), meanwhile=partial(self._report, watch, draining=True))
             # Only now: runs that end while their worker drains still write through it.

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ops.services import Service, write_services
 from ops.supervision.programs import Program, Watched
@@ -123,12 +124,16 @@ class Pulse:
 
 
 def pulse(what: WorkerPlan, watched: Watched) -> Pulse | None:
-    """Read a worker's heartbeat file; None while it is not up (or the file is a predecessor's)."""
+    """Read a worker's heartbeat file; None while it is not up (or the file is a predecessor's).
+
+    An empty one is of a worker that lives on a full disk: a predecessor's is removed at its start.
+    """
     path, pid = watched.program.heartbeat, watched.pid
     if path is None or pid is None:
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        told: dict[str, Any] = json.loads(text) if text else {"pid": pid}
     except (OSError, ValueError):
         return None
     if told.get("pid") != pid:

@@ -50,6 +50,8 @@ class Watch:
         """Take the signals, and become the parent of whatever is orphaned below."""
         self._old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # whoever started us (nohup) wants us to outlive the terminal
             self._old[number] = signal.signal(number, self._on_stop)
         self._old[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         if sys.platform == "linux":

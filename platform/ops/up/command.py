@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
         if arguments.detach:
             return detached(lambda told: _serve(arguments, told, state, welcomes=False), progress)
         return _serve(arguments, progress, state, welcomes=welcomes)
-    except StateError as error:
+    except (StateError, OSError) as error:
         progress.failed(str(error))
         return 1
 
@@ -44,9 +44,11 @@ def _serve(arguments: argparse.Namespace, progress: Progress, state: State, *, w
     options = Options(state.folder, arguments.host, arguments.port)
     with Watch(progress.step) as watch:
         session = Session(options, progress, watch, state)
-        code = 0
+        code = 1
         try:
             site = session.start()
+            # From here on a stop is what was asked for, also in the middle of the welcome job.
+            code = 0
             known = state.read_credentials()
             access = {name: known.get(name) for name in ("url", "tenant", "user", "password")}
             progress.ready(**access, credentials=str(state.credentials))
@@ -55,10 +57,9 @@ def _serve(arguments: argparse.Namespace, progress: Progress, state: State, *, w
             while not watch.stop_requests:
                 watch.turn()
         except Interrupted:
-            code = 1
+            pass
         except StartFailed as failure:
             progress.failed(failure.told())
-            code = 1
         finally:
             session.finish()
             state.release()

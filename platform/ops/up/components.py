@@ -15,7 +15,7 @@ from pathlib import Path
 from ops.namespace import entering
 from ops.pools.workers import seconds_to_stop
 from ops.supervision.programs import Program
-from ops.up.site import CHECKOUT, Site
+from ops.up.site import CHECKOUT, Site, given
 
 # What the pool manager needs besides its workers' own time: its pooler's grace and its last words.
 POOL_MARGIN = 15.0
@@ -73,12 +73,16 @@ def pools(site: Site, environment: dict[str, str]) -> Program:
 
 
 def drain_seconds(environment: dict[str, str]) -> float:
-    """Return how long the pools may take to end: running tasks finish, or are interrupted."""
+    """Return how long the pools may take to end: running tasks finish, or are interrupted.
+
+    Raises:
+        StateError: when a setting is in a file that cannot be read.
+    """
     defaults = {"SWITCHYARD_DRAIN": 60.0, "SWITCHYARD_CANCEL_GRACE": 10.0}
     found = []
     for name, default in defaults.items():
         try:
-            found.append(float(environment.get(name) or default))
+            found.append(float(given(name, environment) or default))
         except ValueError:
             found.append(default)  # the settings refuse it with a better sentence
     return seconds_to_stop(*found)

@@ -61,6 +61,6 @@ def _background(serve: Callable[[Progress], int], relay: Relay) -> int:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for good
     try:
         return serve(relay)
-    except StateError as error:
+    except (StateError, OSError) as error:
         relay.failed(str(error))
         return 1

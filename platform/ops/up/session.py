@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import compileall
 import hashlib
-import http.client
 import os
 import socket
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 from ops.accounts import Account, Accounts, NoAccount, choose_accounts
 from ops.embedded.folders import Home, make_folder, remove_socket_folder, socket_folder
@@ -29,8 +28,10 @@ from ops.namespace import Namespace, Unreachable, entering, reveal
 from ops.supervision.programs import Program, tail
 from ops.supervision.watch import Watch
 from ops.up import components
+from ops.up.external import unreachable
 from ops.up.first_start import first_start
 from ops.up.progress import Progress
+from ops.up.questions import answers_at, is_unknown_at
 from ops.up.site import CHECKOUT, Site, component_environment, given, needed_by_service
 from ops.up.state import State, StateError
 
@@ -119,6 +120,7 @@ class Session:
         self.watch.add(components.dispatcher(site, environment))
         self.watch.add(components.pools(site, environment))
         self._await_ready(site)
+        self._renew_credentials(site, environment, secrets["user_password"])
         # Nobody waits for these two, and on a small machine they would slow the others' start down.
         self.watch.add(components.beat(site, environment))
         self.watch.add(components.system_worker(site, environment))
@@ -248,33 +250,46 @@ class Session:
                 if note.read_text() == digest:
                     return
         self.progress.step("bringing the database up to date")
-        self._run(
-            components.command(site, environment, "migrate", "--no-input", "--skip-checks"),
-            MIGRATE_SECONDS,
-        )
+        migrate = components.command(site, environment, "migrate", "--no-input", "--skip-checks")
+        try:
+            self._run(migrate, MIGRATE_SECONDS)
+        except StartFailed:
+            url = given("DATABASE_URL")
+            if url and (sentence := unreachable(url)):
+                raise StartFailed(sentence) from None
+            raise
         if self.postgres:
             note.write_text(digest)
 
     def _credentials(self, site: Site, environment: dict[str, str], password: str) -> None:
         """At the first start make the first tenant; at every start write the addresses down."""
-        database = self.postgres.url if self.postgres else given("DATABASE_URL")
-        broker = given("BROKER_URL") or (self.valkey.broker_url if self.valkey else given("REDIS_URL"))
         known = site.state.read_credentials()
         fresh = not (known.get("token") and known.get("operator_token"))
-        moved = self.postgres is None and known.get("database_url") != database
-        if fresh or moved or (self.postgres is not None and self.postgres.is_new):
-            self.progress.step("making the first tenant, user and tokens")
-            known = first_start(
-                site,
-                environment,
-                password,
-                own_database=self.postgres is not None,
-                run=self._run,
-            )
-        known |= {"url": site.url, "database_url": database, "broker_url": broker}
+        if fresh or (self.postgres is not None and self.postgres.is_new):
+            known = self._first_start(site, environment, password)
+        self._write_credentials(site, known)
+
+    def _renew_credentials(self, site: Site, environment: dict[str, str], password: str) -> None:
+        """Make tokens for this database where those that are written down are of another one.
+
+        Asked of the platform itself: an address tells nothing, as one database has many spellings.
+        """
+        known = site.state.read_credentials()
+        if any(is_unknown_at(site.url, str(known[name])) for name in ("token", "operator_token")):
+            self._write_credentials(site, self._first_start(site, environment, password))
+
+    def _first_start(self, site: Site, environment: dict[str, str], password: str) -> dict[str, Any]:
+        self.progress.step("making the first tenant, user and tokens")
+        own = self.postgres is not None
+        return first_start(site, environment, password, own_database=own, run=self._run)
+
+    def _write_credentials(self, site: Site, known: dict[str, Any]) -> None:
+        database = self.postgres.url if self.postgres else given("DATABASE_URL")
+        broker = given("BROKER_URL") or (self.valkey.broker_url if self.valkey else given("REDIS_URL"))
+        told = known | {"url": site.url, "database_url": database, "broker_url": broker}
         order = ("url", "tenant", "token", "operator_token", "user", "password")
         site.state.write_credentials(
-            {name: known.get(name) for name in (*order, "database_url", "broker_url")}
+            {name: told.get(name) for name in (*order, "database_url", "broker_url")}
         )
 
     def _await_ready(self, site: Site) -> None:
@@ -305,19 +320,6 @@ def migrations_digest() -> str:
     ):
         digest.update(str(path.relative_to(CHECKOUT)).encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def answers_at(url: str) -> bool:
-    """Whether the platform at an address says that it is ready."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=3)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def default_state() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +47,15 @@ class Site:
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
 
 
-def given(name: str) -> str | None:
-    """Return a setting that the caller's environment holds, as ``NAME`` or ``NAME_FILE``.
+def given(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return a setting that an environment (the caller's) holds, as ``NAME`` or ``NAME_FILE``.
 
     Raises:
         StateError: when the file cannot be read.
     """
-    if value := os.environ.get(name):
+    if value := environment.get(name):
         return value
-    if path := os.environ.get(f"{name}_FILE"):
+    if path := environment.get(f"{name}_FILE"):
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\n")
         except OSError as error:
@@ -65,7 +66,8 @@ def given(name: str) -> str | None:
 def component_environment(site: Site, secret_settings: dict[str, str]) -> dict[str, str]:
     """Return the environment of every component (each adds its ``SWITCHYARD_ROLE``).
 
-    What the caller has set wins over what `up` would choose.
+    What the caller has set wins over what `up` would choose. Only to the host names that the web process
+    answers to are ours added: `up` itself asks it by the address it listens on.
     """
     dropped = site.accounts.dropped
     secret = {form for name in SECRET_SETTINGS for form in (name, f"{name}_FILE")}
@@ -78,7 +80,6 @@ def component_environment(site: Site, secret_settings: dict[str, str]) -> dict[s
     }
     chosen = {
         "SWITCHYARD_PUBLIC_URL": site.url,
-        "SWITCHYARD_ALLOWED_HOSTS": ",".join(_hosts(site.host)),
         # Not the whole checkout: the state folder is below it, with secrets and with what runs write.
         "SWITCHYARD_GIT_FILE_ROOTS": os.pathsep.join(map(str, git_folders(CHECKOUT))),
         "SWITCHYARD_SANDBOX_PATHS": os.pathsep.join(map(str, toolchains())),
@@ -88,6 +89,9 @@ def component_environment(site: Site, secret_settings: dict[str, str]) -> dict[s
     for name, value in chosen.items():
         if not environment.get(name) and not os.environ.get(f"{name}_FILE"):
             environment[name] = value
+    names = [*filter(None, [given("SWITCHYARD_ALLOWED_HOSTS")]), *_hosts(site.host)]
+    environment["SWITCHYARD_ALLOWED_HOSTS"] = ",".join(names)
+    environment.pop("SWITCHYARD_ALLOWED_HOSTS_FILE", None)
     environment |= site.state.setting_files(secret_settings, site.accounts.service)
     environment["SWITCHYARD_STATE"] = str(site.state.service)
     environment["TMPDIR"] = str(site.state.temporary)

@@ -27,11 +27,12 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ops.accounts import Account, Accounts
-from ops.embedded.folders import make_folder
+from ops.embedded.folders import empty_folder, make_folder, remove_socket_folder_of_another
 
 
 class StateError(Exception):
@@ -106,16 +107,33 @@ class State:
 
         Raises:
             AlreadyRunning: when another `up` has it.
+            StateError: when the lock cannot be opened, taken or written.
         """
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with self._telling_of_the_lock():
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = self.holder()
+                os.close(descriptor)
+                raise AlreadyRunning(holder) from None
+            self._lock = descriptor
+            self.announce(url=None)
+
+    @contextlib.contextmanager
+    def _telling_of_the_lock(self) -> Iterator[None]:
+        """Turn what the file system has against the lock into a sentence."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = self.holder()
-            os.close(descriptor)
-            raise AlreadyRunning(holder) from None
-        self._lock = descriptor
-        self.announce(url=None)
+            yield
+        except OSError as error:
+            advice = (
+                "it is somebody else's: do this as that user, or choose another folder with --state"
+                if isinstance(error, PermissionError)
+                else "make room for it, or choose another folder with --state"
+            )
+            raise StateError(
+                f"{self.folder / 'lock'} cannot be used ({error.strerror}): {advice}."
+            ) from None
 
     def announce(self, *, url: str | None, stop_within: float = 60.0) -> None:
         """Write into the lock who holds it, for `--stop` and for a second `up`.
@@ -135,11 +153,16 @@ class State:
             self._lock = None
 
     def is_held(self) -> bool:
-        """Whether some `up` holds this folder now."""
-        try:
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
+        """Whether some `up` holds this folder now.
+
+        Raises:
+            StateError: when that cannot be found out.
+        """
+        with self._telling_of_the_lock():
+            try:
+                descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -216,10 +239,10 @@ class State:
 
     def clear_run(self) -> None:
         """Remove what belongs to one start only."""
+        # The pool manager removes its own, unless it was killed in a hurry.
+        remove_socket_folder_of_another(self.workers / "sockets")
         for folder in (self.workers, self.settings):
-            with contextlib.suppress(OSError):
-                for entry in folder.iterdir():
-                    entry.unlink()
+            empty_folder(folder)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 

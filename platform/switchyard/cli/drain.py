@@ -22,7 +22,13 @@ def drain(
         bool, typer.Option("--all", help="All workers, one after another: a rolling restart.")
     ] = False,
 ) -> int:
-    """Let workers finish what they run and end; another one starts before each is stopped."""
+    """Let workers finish what they run and end; another one starts before each is stopped.
+
+    One that is refused (it has gone) keeps no other from it; the exit code is then 1.
+    """
+    from switchyard.cli.several import answers, as_data
+    from switchyard.client.errors import SwitchyardError
+
     if (worker is None) != everything:
         session.output.note("Name one worker, or all of them by --all.")
         return exit_codes.USAGE
@@ -31,11 +37,17 @@ def drain(
     if not chosen:
         session.output.note("There is no such worker; `switchyard workers` lists those that live.")
         return exit_codes.ERROR
-    answers = [session.client.operator.drain(str(each["id"])) for each in chosen]
+    drain_one, code, results = session.client.operator.drain, exit_codes.OK, []
+    names = {str(each["id"]): str(each.get("name")) for each in chosen}
+    for key, answer in answers(session.output, names, drain_one):
+        if isinstance(answer, SwitchyardError):
+            code = exit_codes.ERROR
+            results.append(as_data(key, answer))
+            continue
+        results.append(dict(answer))
+        if not session.output.json:
+            said = "will drain" if answer.get("changed") else "drains already"
+            session.output.note(f"{names[key]} {said}.")
     if session.output.json:
-        session.output.data({"results": answers})
-        return exit_codes.OK
-    for each, answer in zip(chosen, answers, strict=True):
-        said = "will drain" if answer.get("changed") else "drains already"
-        session.output.note(f"{each.get('name')} {said}.")
-    return exit_codes.OK
+        session.output.data({"results": results})
+    return code

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from switchyard.cli import exit_codes
 from switchyard.cli.command import Session, application, command
+
+if TYPE_CHECKING:
+    from switchyard.client.errors import SwitchyardError
 
 app = application("The state of every component.")
 
@@ -31,25 +34,31 @@ def status(session: Session) -> int:
     Without an operator's token only what the server says to everybody: is it ready.
     """
     from switchyard.client.administration import ready
-    from switchyard.client.errors import ApiError, Unavailable, Unreachable
+    from switchyard.client.errors import (
+        ApiError,
+        ServerError,
+        Unavailable,
+        UnexpectedAnswer,
+        Unreachable,
+    )
 
+    transport = session.client.transport
     try:
-        told = session.client.operator.status()
-        state = _state(told, DOWN)
-    except Unreachable as error:
-        return _down(session, str(error))
-    except ApiError as error:
-        if error.status not in (401, 403, 404) and not isinstance(error, Unavailable):
-            raise
         try:
-            well, told = ready(session.client.transport)
-        except Unreachable as gone:
-            return _down(session, str(gone))
-        state = _state(told, HEALTHY) if well else DOWN
+            told = session.client.operator.status()
+            state = _state(told, DOWN)
+        except ApiError as error:
+            if error.status not in (401, 403, 404) and not isinstance(error, Unavailable):
+                raise
+            well, told = ready(transport)
+            state = _state(told, HEALTHY) if well else DOWN
+    except (Unreachable, UnexpectedAnswer, ServerError) as error:
+        # Also a proxy with nothing behind it: its page is no answer of the platform.
+        return _down(session, error)
     if session.output.json:
         session.output.data({**told, "status": state})
     else:
-        session.output.line(f"{session.client.transport.url} is {state}")
+        session.output.line(f"{transport.url} is {state}")
         rows = _components(told)
         if rows:
             session.output.table(("COMPONENT", "STATE", "DETAIL"), rows, "")
@@ -58,12 +67,14 @@ def status(session: Session) -> int:
     return _CODES[state]
 
 
-def _down(session: Session, why: str) -> int:
+def _down(session: Session, error: SwitchyardError) -> int:
     if session.output.json:
-        session.output.data({"status": DOWN, "detail": why})
+        session.output.data({"status": DOWN, "detail": str(error)})
     else:
+        from switchyard.cli.failures import explain
+
         session.output.line(f"{session.client.transport.url} is {DOWN}")
-        session.output.note(f"{why} `switchyard up` starts a platform.")
+        session.output.note(explain(error)[0])
     return exit_codes.DOWN
 
 

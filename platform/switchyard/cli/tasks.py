@@ -101,16 +101,28 @@ def cancel(
 ) -> int:
     """Cancel tasks.
 
-    Those that wait never start, those that run are asked to stop.
+    Those that wait never start, those that run are asked to stop. One that is refused keeps no other
+    from it; the exit code is then 1.
     """
-    answers = [session.client.cancel(task, reason=reason, force=force) for task in tasks]
+    from switchyard.cli.several import answers, as_data
+    from switchyard.client.errors import SwitchyardError
+
+    client, code, data = session.client, exit_codes.OK, []
+    names = {task: task for task in tasks}
+    for task, answer in answers(
+        session.output, names, lambda task: client.cancel(task, reason=reason, force=force)
+    ):
+        if isinstance(answer, SwitchyardError):
+            code = exit_codes.ERROR
+            data.append(as_data(task, answer))
+            continue
+        data.append({"changed": answer.changed, "task": answer.task.raw})
+        if not session.output.json:
+            told = "cancelled" if answer.task.status == "cancelled" else "cancel requested"
+            session.output.note(f"{task}: {told if answer.changed else 'was already being cancelled'}")
     if session.output.json:
-        session.output.data([{"changed": answer.changed, "task": answer.task.raw} for answer in answers])
-        return exit_codes.OK
-    for task, answer in zip(tasks, answers, strict=True):
-        told = "cancelled" if answer.task.status == "cancelled" else "cancel requested"
-        session.output.note(f"{task}: {told if answer.changed else 'was already being cancelled'}")
-    return exit_codes.OK
+        session.output.data(data)
+    return code
 
 
 @command(app, "retry")

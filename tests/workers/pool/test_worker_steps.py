@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -55,6 +58,56 @@ def test_the_heartbeat_goes_on_after_a_reconnect(own_valkey: Valkey, pool_worker
     worker.ready()
     tick = worker.facts()["tick"]
     until(lambda: worker.facts()["tick"] >= tick + 3, 6, "beats after the reconnect")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"mounting a small file system is refused here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
+def test_a_worker_on_a_full_disk_still_shows_that_it_lives(
+    pool_worker: StartWorker, small_disk: Path
+) -> None:
+    fill(small_disk / "rubbish")
+    file = small_disk / "worker.json"
+    worker = pool_worker(SWITCHYARD_WORKER_FILE=str(file))
+    worker.file = file
+    until(file.exists, 30, "a file although nothing can be written")
+    beats_on(file)
+    assert file.stat().st_size == 0
+    (small_disk / "rubbish").unlink()
+    until(lambda: file.stat().st_size, 5, "the facts, once there is room")
+    before = worker.ready().facts()
+    fill(small_disk / "rubbish")
+    beats_on(file)
+    assert worker.facts()["pid"] == before["pid"], "what it said last still stands there"
+    assert {path.name for path in small_disk.iterdir()} == {"rubbish", "worker.json"}
+    assert worker.said().count("could not be written") == 2, "told once each time, not every second"
+
+
+def beats_on(file: Path) -> None:
+    """Wait for three changes of the file's time."""
+    for _ in range(3):
+        touched = file.stat().st_mtime_ns
+        until(lambda old=touched: file.stat().st_mtime_ns != old, 5, "another beat")
 
 
 def test_a_worker_that_stands_still_stops_beating(pool_worker: StartWorker) -> None:

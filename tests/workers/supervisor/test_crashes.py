@@ -73,6 +73,42 @@ def test_a_command_that_masks_without_end_is_ended(bench: Bench) -> None:
     bench.nothing_is_left(guarded)
 
 
+ODD = "caf\ufffd a\ufffdb"
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        (
+            "known",
+            {
+                "code": "bad_name",
+                "message": f"No such file: {ODD}",
+                "detail": {ODD: [ODD, 1, None]},
+            },
+        ),
+        ("unforeseen", {"code": "handler_error", "message": ODD, "type": "LookupError"}),
+    ],
+)
+def test_text_that_nothing_can_keep_is_shown_in_part_and_costs_no_error_its_name(
+    bench: Bench, how: str, error: dict[str, object]
+) -> None:
+    guarded = bench.start(type="tidy.odd", params={"how": how}, max_retries=0)
+    assert guarded.wait() == 0, guarded.said()
+    assert (guarded.task.status, guarded.task.status_reason) == ("failed", "handler_error")
+    told = guarded.run.error or {}
+    assert {name: told.get(name) for name in error} == error
+    assert guarded.run.progress_step == ODD
+
+
+def test_a_file_whose_name_nothing_can_keep_is_refused_with_a_sentence(bench: Bench) -> None:
+    guarded = bench.start(type="tidy.odd", params={"how": "artifact"}, max_retries=0)
+    assert guarded.wait() == 0, guarded.said()
+    told = guarded.run.error or {}
+    assert (told["code"], told["type"]) == ("handler_error", "ValueError")
+    assert "rename it" in told["message"]
+
+
 def test_half_a_message_at_the_end_is_none(bench: Bench) -> None:
     params = {"bytes": '{"op": "progress", "per', "leave": True}
     guarded = bench.start(type="tidy.garbage", params=params)

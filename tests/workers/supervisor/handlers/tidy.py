@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from switchyard import Cancelled, RunContext, handler
+from switchyard import Cancelled, RunContext, TaskError, handler
 
 ANY = {"type": "object"}
 
@@ -55,6 +55,18 @@ def garbage(_run: RunContext, params: dict[str, Any]) -> None:
     if params.get("leave"):
         os._exit(0)
     time.sleep(60)
+
+
+@handler("tidy.odd", params=ANY, idempotent=True)
+def odd(run: RunContext, params: dict[str, Any]) -> None:
+    """Show and raise text as file names and foreign output have it: half a character, and a NUL."""
+    text = "caf\udce9 a\0b"
+    if params["how"] == "artifact":
+        run.artifact(text)
+    run.progress(10, text)
+    if params["how"] == "known":
+        raise TaskError("bad_name", f"No such file: {text}", detail={text: [text, 1, None]})
+    raise LookupError(text)
 
 
 @handler("tidy.die", params=ANY, idempotent=True)
