@@ -44,7 +44,7 @@ PARTS = (
         "Decisions of the dispatcher",
         150,
         full=("--ready", "1000000", "--turns", "3", "--held", "60"),
-        quick=("--ready", "20000", "--turns", "1", "--held", "3"),
+        quick=("--ready", "60000", "--turns", "1", "--held", "3"),
         read=decision_targets,
     ),
     Part("fairness", "Shares and waits", 140),

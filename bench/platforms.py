@@ -43,7 +43,7 @@ CREATE OR REPLACE TRIGGER bench_keep AFTER DELETE ON inflight
 
 @dataclass(frozen=True)
 class Platform:
-    """A running platform: its credentials (API.md, First start) and the process id of `up`."""
+    """A running platform: the credentials that `up` wrote, and the process id of `up`."""
 
     state: Path
     credentials: dict[str, Any]

@@ -173,4 +173,9 @@ class _Behind:
 
     def _run(self) -> None:
         while True:
-            _announcer().send(*self._waiting.get())
+            news = self._waiting.get()
+            try:
+                _announcer().send(*news)
+            except Exception:
+                # A lost doorbell costs a watcher its next poll; a thread that has died, all of them.
+                log.exception("announcement_lost")

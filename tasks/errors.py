@@ -248,9 +248,10 @@ class QueuedLimit(TooManyRequests):
     code = "queued_limit"
 
     def __init__(self, queue: str, limit: int) -> None:
+        self.queue = queue
         where = f"in the queue {queue}" if queue else "in all queues together"
         super().__init__(
-            f"At most {limit} tasks may be queued {where}. Submit again when one has started.",
+            f"At most {limit} tasks may be queued {where}. Try again when one has started.",
             retry_after=5,
             limit=f"queues.{queue}.queued" if queue else "queued",
         )

@@ -2,7 +2,7 @@
 
 The one place that decides between *try again* and *that was it*. Everything that can end a run (the
 supervisor, the reaper, a planned stop) describes the end as an :class:`Outcome`, and
-:func:`decide` turns it into a :class:`Decision`. DESIGN §4 is the table behind it.
+:func:`decide` turns it into a :class:`Decision`.
 """
 
 from __future__ import annotations

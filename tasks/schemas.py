@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
 from rest.errors import BadRequest, FieldError
+from rest.strict_json import pointer_token
 
 MAX_ERRORS = 20
 
@@ -40,16 +41,20 @@ def check_params(schema: dict[str, Any], params: dict[str, Any], *, at: str = "/
     found = []
     for error in validator.iter_errors(params):
         deepest = best_match([error]) or error
-        pointer = at + "".join(f"/{_escape(part)}" for part in deepest.absolute_path)
-        found.append(FieldError(pointer, str(deepest.validator), _sentence(deepest.message)))
+        pointer = at + "".join(f"/{pointer_token(part)}" for part in deepest.absolute_path)
+        found.append(FieldError(pointer, str(deepest.validator), _sentence(_message(deepest))))
         if len(found) >= MAX_ERRORS:
             break
     if found:
         raise BadParams("The params do not match the task type's schema.", errors=found)
 
 
-def _escape(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
+def _message(error: ValidationError) -> str:
+    """Return what is wrong; of a pattern in the type's own words, since few read one."""
+    described = error.schema.get("description") if isinstance(error.schema, dict) else None
+    if error.validator == "pattern" and described:
+        return f"This does not fit: {described}"
+    return str(error.message)
 
 
 def _sentence(message: str) -> str:

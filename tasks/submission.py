@@ -10,19 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-DEFAULT_RETRY: dict[str, Any] = {
-    "delay": 5.0,
-    "factor": 2.0,
-    "max_delay": 600.0,
-    "jitter": 0.1,
-    "retry_on": [],
-    "never_on": [],
-}
-"""The retry policy where neither the task nor its type says otherwise, member by member."""
-
-DEFAULT_RETRIES = 3
-"""Retries of an idempotent task; any other has none unless it asks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Submission:

@@ -90,4 +90,8 @@ class _Debouncer:
             except psycopg.Error as error:
                 log.info("wakeup_lost", error=str(error))
                 connected = None
+            except Exception:
+                # A lost wake-up costs a poll's time; a thread that has died, that of every submission.
+                log.exception("wakeup_lost")
+                connected = None
             pause.wait(DEBOUNCE_SECONDS)

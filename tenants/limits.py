@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 QUEUES = ("critical", "normal", "batch")
 QUEUE_LIMITS = ("running", "min_running", "queued")
 WHOLE = ""  # the `queue` of the row that holds for all queues together
 DEFAULT_WEIGHT = 1.0
 WINDOWED = "batch"  # the queue that can be held for off-peak windows
-
-
-class LimitRow(NamedTuple):
-    """One row as the dispatcher reads it; ``None`` is no limit, ``queue`` ``""`` is all queues."""
-
-    tenant_id: int
-    queue: str
-    running: int | None
-    queued: int | None
-    min_running: int | None
-    weight: float
-    submit_per_second: float | None
-    version: int

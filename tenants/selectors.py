@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
 from rest.errors import NotFound
 from rest.statements import Statement, ask
 from tenants.actor import Actor
-from tenants.limits import DEFAULT_WEIGHT, QUEUE_LIMITS, QUEUES, WHOLE, WINDOWED, LimitRow
+from tenants.limits import DEFAULT_WEIGHT, QUEUE_LIMITS, QUEUES, WHOLE, WINDOWED
 from tenants.models import ApiToken, Limit, Membership, Tenant
 
 LIMIT_ROWS = """
@@ -33,11 +33,6 @@ def tenants_visible(actor: Actor) -> QuerySet[Tenant]:
     if actor.tenant_id is None:
         return Tenant.objects.none()
     return Tenant.objects.filter(pk=actor.tenant_id)
-
-
-def tenants_paused() -> frozenset[int]:
-    """Return the ids of the tenants of which nothing may be dispatched."""
-    return frozenset(Tenant.objects.filter(paused=True).values_list("pk", flat=True))
 
 
 def tokens_of(tenant: Tenant) -> QuerySet[ApiToken]:
@@ -108,27 +103,3 @@ def limits_shape(found: Iterable[Mapping[str, Any]] | None) -> dict[str, Any]:
 def limits_version(tenant: Tenant) -> int:
     """Return a number that grows with each change of the tenant's limits."""
     return Limit.objects.filter(tenant=tenant).aggregate(sum=Sum("version"))["sum"] or 0
-
-
-def all_limits() -> list[LimitRow]:
-    """Return every limit row of every tenant, for the dispatcher. One query, no model objects."""
-    return [
-        LimitRow(*row)
-        for row in Limit.objects.values_list(
-            "tenant_id",
-            "queue",
-            "running",
-            "queued",
-            "min_running",
-            "weight",
-            "submit_per_second",
-            "version",
-        )
-    ]
-
-
-def limits_stamp() -> int:
-    """Return a number that changes whenever any limit or any tenant's pause changes. Two sums."""
-    limits = Limit.objects.aggregate(sum=Sum("version"))["sum"] or 0
-    tenants = Tenant.objects.aggregate(sum=Sum(F("version")))["sum"] or 0
-    return int(limits) + int(tenants)

@@ -91,10 +91,6 @@ class Windows:
                     return moment
         return None
 
-    def opens_at(self, at: datetime) -> datetime | None:
-        """Return ``at`` itself while it is open, else when it opens next."""
-        return at if self.is_open(at) else self.next_change(at)
-
     def told(self, at: datetime | None) -> str:
         """Write an instant for people: in UTC and as the clock in the zone shows it."""
         if at is None:

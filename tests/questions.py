@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +17,17 @@ def questions() -> Iterator[list[None]]:
     asked: list[None] = []
     wait = PatientConnection.wait
 
+    def waiting(gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        try:
+            wanted = gen.send(None)
+            asked.append(None)  # what never waits (a COMMIT that is done already) asks nothing
+            while True:
+                wanted = gen.send((yield wanted))
+        except StopIteration as end:
+            return end.value
+
     def counted(session: PatientConnection, gen: Any, *times: float) -> Any:
-        asked.append(None)
-        return wait(session, gen, *times)
+        return wait(session, waiting(gen), *times)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PatientConnection, "wait", counted)

@@ -21,11 +21,11 @@ __all__ = ("EXCHANGE", "POOLS", "SYSTEM_QUEUE", "celery_settings", "transport_op
 #: The queues that carry tenants' work, one pool of workers each.
 POOLS = ("critical", "normal", "batch")
 
-#: The platform's own tasks: ticks, webhooks, retention, roll-ups.
+#: The platform's own tasks: partitions to make, files to remove, what is kept no longer or has expired.
 SYSTEM_QUEUE = "system"
 
-#: A topic exchange: with a direct one, RabbitMQ's delayed delivery blocks a quorum queue
-#: (measured).
+#: Where everything is published; each queue is bound by its own name. A direct exchange would do as
+#: well, but RabbitMQ refuses to declare an exchange anew with another type than it has.
 EXCHANGE = Exchange("switchyard", type="topic", durable=True)
 
 #: Longest wait in seconds for a broker that does not answer. Without it a publish to a frozen Redis
@@ -78,15 +78,18 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         "result_accept_content": ["json"],
         "result_serializer": "json",
         "event_serializer": "json",
+        # The message that workers.messages checks: arguments in the body, the rest in headers.
         "task_protocol": 2,
         # The dispatcher publishes after its commit and tries again later; a retry inside the
         # publish only holds it up (measured on a hung Redis: 2 s without, 15.6 s with).
         "task_publish_retry": False,
+        # Run in the process that publishes it, a task would have neither slot nor supervisor.
         "task_always_eager": False,
         # -- acknowledging -------------------------------------------------------------------------
         # Early: the message is gone before the work starts, so no restart, timeout or reconnect of
         # the broker can run a task twice. The lease in PostgreSQL finds what is lost.
         "task_acks_late": False,
+        # A run whose worker died is the database's to repeat: the broker would have it a second time.
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": False,
         # Redis only (elsewhere Celery ignores it with a warning): nothing is reserved beyond free
@@ -96,6 +99,7 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         "worker_prefetch_multiplier": 1,
         # No gradual regrowth of the prefetch count after a reconnect: it is at its least already.
         "worker_enable_prefetch_count_reduction": False,
+        # A run needs no broker to go on and to end.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # -- results -------------------------------------------------------------------------------
         # Results are rows, written by the supervisor in the transaction that ends the run.
@@ -121,6 +125,7 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         # kills the child and leaves the handler's processes behind.
         "task_time_limit": None,
         "task_soft_time_limit": None,
+        # Nothing changes the tasks' options from outside: all of them stand here and at the tasks.
         "task_annotations": None,
         # Imported by the parent before it forks, so that children import nothing; a module that
         # fails to import stops the start.
@@ -129,7 +134,9 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         # Whoever reaches the broker could otherwise stop workers. Cancel and limits go by the
         # database.
         "worker_enable_remote_control": False,
+        # What is no message of ours is refused before a child sees it.
         "worker_consumer": "workers.worker_consumer:GuardedConsumer",
+        # Events of runs are rows of ours; nobody listens to the broker's.
         "worker_send_task_events": False,
         "task_send_sent_event": False,
         # -- shutdown ------------------------------------------------------------------------------
@@ -144,10 +151,13 @@ def celery_settings(broker_url: str, *, one_shot: bool = True) -> dict[str, Any]
         "timezone": "UTC",
         # -- beat ----------------------------------------------------------------------------------
         "beat_schedule": BEAT_SCHEDULE,
+        # Last rings are in PostgreSQL, so that beat may start on any machine; Celery's own is a file.
         "beat_scheduler": "django_celery_beat.schedulers:DatabaseScheduler",
         # Save each entry's last run at once: by default a killed beat forgets up to three minutes.
         "beat_sync_every": 1,
+        # Seconds until an entry that was changed in the database is noticed, at the latest.
         "beat_max_loop_interval": 5,
+        # As for workers: nobody gives beat orders by the broker.
         "beat_enable_remote_control": False,
     }
 
@@ -198,9 +208,10 @@ def _queue(name: str) -> Queue:
 
 
 def _tls(broker_url: str) -> dict[str, Any] | bool:
-    """Check certificates on rediss:// and amqps:// unless the URL says otherwise.
+    """Check certificates: on rediss:// unless the URL says otherwise, on amqps:// in any case.
 
-    kombu's own default for rediss:// accepts any certificate.
+    kombu's own default for rediss:// accepts any certificate. On amqps:// the certificate must be that
+    of the host in the URL.
     """
     parts = urlsplit(broker_url)
     if parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):

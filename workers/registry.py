@@ -1,14 +1,13 @@
 """The task types that this worker can run: built-in ones and those of installed packages.
 
 A package offers handlers by an entry point in the group `switchyard.handlers`, whose value is a
-module; an operator may name more modules. One that is broken is reported and left out: the others
-still run.
+module. One that is broken is reported and left out: the others still run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,7 +15,6 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from referencing import Registry as References
 
 from switchyard.errors import HandlerDefinitionError
 from switchyard.handler import Declaration, declared
@@ -38,22 +36,20 @@ class Handlers:
     problems: tuple[str, ...]
 
 
-def handler_modules(test_types: bool = False, modules: Iterable[str] = ()) -> dict[str, str]:
+def handler_modules(test_types: bool = False) -> dict[str, str]:
     """Return the modules that handlers come from, each with where that is said; imports none of them."""
     wanted: dict[str, str] = dict.fromkeys(BUILT_IN, "built in")
     if test_types:
         wanted[FOR_TESTS] = "built in"
     for point in entry_points(group=GROUP):
         wanted.setdefault(point.value.partition(":")[0], f"package {point.name}")
-    for module in modules:
-        wanted.setdefault(module, "set by the operator")
     return wanted
 
 
-def load(test_types: bool = False, modules: Iterable[str] = ()) -> Handlers:
+def load(test_types: bool = False) -> Handlers:
     """Import all handlers and check what they declare; never raises for a bad package."""
     problems: list[str] = []
-    wanted = handler_modules(test_types, modules)
+    wanted = handler_modules(test_types)
     for module, origin in wanted.items():
         before = dict(declared)
         try:
@@ -110,11 +106,6 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise HandlerDefinitionError(f"The params schema is invalid: {error.message}") from None
-
-
-def validator(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """A validator of params that fetches nothing, whatever the schema says."""
-    return Draft202012Validator(schema, registry=References())
 
 
 def _belongs(declaration: Declaration, wanted: Mapping[str, str]) -> bool:

@@ -12,9 +12,9 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from rest import idempotency
-from tasks.partitions import ensure_history_partitions
+from tasks.partitions import drop_history_partitions, ensure_history_partitions
 from tasks.services.files import remove_unnamed
-from tasks.services.retention import history_drop, results_expire
+from tasks.services.retention import results_expire
 from workers.celery_app import app
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ def retention() -> None:
     close_old_connections()
     expired = results_expire(settings.SWITCHYARD.result_retention)
     kept = settings.SWITCHYARD.history_retention
-    dropped = history_drop(kept) if kept else 0
+    dropped = drop_history_partitions(kept) if kept else 0
     if expired or dropped:
         log.info("expired", results=expired, partitions=dropped)
 

@@ -1,7 +1,7 @@
 """Celery's prefork pool, mended for children that run exactly one task.
 
 Stock prefork with max-tasks-per-child=1 runs 6 to 9 no-op tasks a second on two cores and now and
-then leaves a slot empty for five seconds. Nine causes were measured; each method below says which
+then leaves a slot empty for five seconds. Ten causes were measured; each method below says which
 one it removes:
 
 1. The child's sentinel pipe closes before the child can be reaped; the pool looks once, finds

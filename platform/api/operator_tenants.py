@@ -13,6 +13,7 @@ from rest.etags import etag, require_match
 from rest.idempotency import Created, create_once
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
+from tasks.api.serializers import ReasonBody
 from tenants.access import OperatorView
 from tenants.api.serializers import TenantBody, TenantChangeBody
 from tenants.api.shapes import tenant_shape
@@ -73,23 +74,43 @@ class OperatorTenant(OperatorView):
         return Response(tenant_shape(tenant), headers={"ETag": etag(tenant.version)})
 
 
-class TenantPause(OperatorView):
+class _Change(OperatorView):
+    """Pause or resume a tenant, as PATCH with ``paused`` does; what runs goes on."""
+
+    body = "optional"
+    paused: ClassVar[bool]
+
+    def change(self, request: Request, slug: str) -> Response:
+        tenant = tenant_change(
+            actor=self.actor,
+            slug=slug,
+            reason=ReasonBody.read(request.data).get("reason") or "",
+            changes={"paused": self.paused},
+        )
+        return Response(tenant_shape(tenant))
+
+
+class TenantPause(_Change):
     """Nothing of the tenant is dispatched any more; it can read and submit."""
 
-    @extend_schema(operation_id="operator_tenants_pause", request=None, responses={200: dict[str, Any]})
+    paused = True
+
+    @extend_schema(
+        operation_id="operator_tenants_pause", request=ReasonBody, responses={200: dict[str, Any]}
+    )
     def post(self, request: Request, slug: str) -> Response:
-        """Pause a tenant, as PATCH with ``paused`` does."""
-        return Response(
-            tenant_shape(tenant_change(actor=self.actor, slug=slug, changes={"paused": True}))
-        )
+        """Pause a tenant."""
+        return self.change(request, slug)
 
 
-class TenantResume(OperatorView):
+class TenantResume(_Change):
     """The tenant's tasks are dispatched again."""
 
-    @extend_schema(operation_id="operator_tenants_resume", request=None, responses={200: dict[str, Any]})
+    paused = False
+
+    @extend_schema(
+        operation_id="operator_tenants_resume", request=ReasonBody, responses={200: dict[str, Any]}
+    )
     def post(self, request: Request, slug: str) -> Response:
         """Resume a tenant."""
-        return Response(
-            tenant_shape(tenant_change(actor=self.actor, slug=slug, changes={"paused": False}))
-        )
+        return self.change(request, slug)

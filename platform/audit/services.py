@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from structlog.contextvars import get_contextvars
-
 from audit.models import AuditEntry
+from rest.request_id import current_request_id
 
 
 def record(
@@ -21,15 +20,14 @@ def record(
 ) -> AuditEntry:
     """Append one entry; call it inside the transaction that does the deed.
 
-    ``action`` is a word of the form ``token.issue``. ``data`` is JSON and must hold no secret. The
-    request id is taken from the log context, where the middleware has put it.
+    ``action`` is a word of the form ``token.issue``. ``data`` is JSON and must hold no secret.
     """
     return AuditEntry.objects.create(
         actor=actor,
         action=action,
         object=object,
         tenant_id=tenant_id,
-        request_id=str(get_contextvars().get("request_id", "")),
+        request_id=current_request_id(),
         reason=reason,
         data=dict(data or {}),
     )

@@ -13,18 +13,16 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 
-from config.handler import Handler  # noqa: E402
+from config.handler import Handler, StockHandler  # noqa: E402
 from config.proxies import behind_proxies  # noqa: E402
 from live.routing import application as _sockets  # noqa: E402
 from rest.body_limit import BodyLimit  # noqa: E402
 from rest.streamed_body import StreamedBodies  # noqa: E402
 
 # An upload holds its thread for as long as its client likes, so it gets one of its own from Django.
-_uploads = ASGIHandler()
-# One byte more than the parser's own cap, so that what it can refuse in detail still reaches it.
-_limited = BodyLimit(Handler(), settings.SWITCHYARD.max_body_bytes + 1)
+_uploads = StockHandler()
+_limited = BodyLimit(Handler(), settings.SWITCHYARD.max_body_bytes)
 application = behind_proxies(
     ProtocolTypeRouter({"http": StreamedBodies(_uploads, others=_limited), "websocket": _sockets}),
     settings.SWITCHYARD.trusted_proxies,

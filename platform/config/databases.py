@@ -10,8 +10,8 @@ from psycopg.conninfo import conninfo_to_dict
 from config.environment import ConfigurationError
 from rest.patience import IDLE_IN_TRANSACTION, PatientConnection
 
-# A client must hear within five seconds when PostgreSQL is away (DESIGN §7, SCENARIOS faults 31 to
-# 37): `rest.outages` gives a request three of silence; a busy machine may take the rest.
+# A client must hear within five seconds when PostgreSQL is away (docs/faults.md): `rest.outages`
+# gives a request three of silence; a busy machine may take the rest.
 CONNECT_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 3
 

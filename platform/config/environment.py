@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import logging
 import os
 import re
 from functools import cached_property
@@ -23,6 +24,10 @@ from ops.services import Service, read_services, services_of
 from switchyard.bounds import Bounds, WrongBounds, read_pools
 
 Role = Literal["web", "dispatcher", "beat", "system", "pools", "worker", "manage"]
+
+#: What a broker's URL may begin with. kombu knows more, such as ``memory://``, whose messages reach
+#: nobody outside the process.
+BROKERS = ("redis", "rediss", "unix", "redis+socket", "amqp", "amqps", "pyamqp")
 
 
 class ConfigurationError(Exception):
@@ -67,6 +72,7 @@ class Environment(BaseSettings):
     maintenance: bool = Field(default=False, alias="SWITCHYARD_MAINTENANCE")
     max_body_bytes: int = Field(default=1024 * 1024, alias="SWITCHYARD_MAX_BODY", ge=1024)
 
+    # Generous: they stop a runaway script, not a busy CI.
     request_rate: float = Field(default=500, alias="SWITCHYARD_REQUEST_RATE", gt=0)
     request_burst: int = Field(default=2000, alias="SWITCHYARD_REQUEST_BURST", ge=1)
 
@@ -113,6 +119,21 @@ class Environment(BaseSettings):
             if not whole:
                 raise ValueError("takes keys of 32 bytes in URL-safe base64, separated by commas")
         return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_between_processes(cls, value: str) -> str:
+        if value and value.partition("://")[0] not in BROKERS:
+            raise ValueError(f"must begin with {', '.join(f'{name}://' for name in BROKERS)}")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_of_logging(cls, value: str) -> str:
+        levels = logging.getLevelNamesMapping()
+        if value.upper() not in levels:
+            raise ValueError(f"must be one of {', '.join(levels)}")
+        return value.upper()
 
     @field_validator("files")
     @classmethod
@@ -182,8 +203,13 @@ class Environment(BaseSettings):
 
     @cached_property
     def encryption_keyring(self) -> tuple[str, ...]:
-        """Keys of stored secrets: the first encrypts, all of them decrypt."""
+        """Keys of what is stored encrypted: the first encrypts, all of them decrypt."""
         return tuple(_parts(self.encryption_keys, ","))
+
+    @cached_property
+    def opened_networks(self) -> tuple[str, ...]:
+        """Private networks that permitted handlers may reach (``SWITCHYARD_EGRESS_ALLOW``)."""
+        return tuple(_parts(self.egress_allow, ","))
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
@@ -206,6 +232,11 @@ class Environment(BaseSettings):
     def workspace_root(self) -> Path:
         """Where runs get their private directories."""
         return self.workspaces or self.state / "workspaces"
+
+    @cached_property
+    def private_folders(self) -> tuple[Path, ...]:
+        """Where the platform and its runs write: no source is checked out from there."""
+        return (self.state, self.workspace_root, self.files_folder)
 
     @cached_property
     def files_folder(self) -> Path:

@@ -19,11 +19,15 @@ from typing import IO, Any
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
 from django.core import signals
 from django.core.exceptions import RequestAborted
-from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve, set_script_prefix
+from django.utils.http import parse_header_parameters
+
+from rest.errors import Problem, ValidationFailed
+from rest.problems import early_response
 
 # As Django types them.
 Scope = dict[str, Any]
@@ -35,6 +39,42 @@ THREADS = 256
 """More than may wait for a database connection, so that those beyond are refused at once."""
 
 EVENT_STREAM = b"text/event-stream"
+
+
+class _Request(ASGIRequest):
+    """A request of which a head that cannot be read is the client's mistake, not ours.
+
+    Forms are UTF-8 whatever charset they name (the API refuses another, ``rest.parsing``). Django would
+    decode by any codec of Python that is named, also by those that decode no text.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        try:
+            read = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        except (ValueError, TypeError):  # what the parser of the standard library raises
+            raise ValidationFailed.at(
+                "header:Content-Type", "invalid", "Write it as a type alone, such as application/json."
+            ) from None
+        self.content_type, self.content_params = read
+
+
+class StockHandler(ASGIHandler):
+    """Django's handler, but for what cannot be made a request: that too is told as a problem."""
+
+    request_class = _Request
+
+    def create_request(
+        self, scope: Message, body_file: IO[bytes]
+    ) -> tuple[ASGIRequest, None] | tuple[None, HttpResponse]:
+        """Return the request, or the answer where there can be none."""
+        problem: Problem
+        try:
+            return self.request_class(scope, body_file), None
+        except UnicodeDecodeError:
+            problem = ValidationFailed.at("query:", "encoding", "Parameters must be UTF-8.")
+        except Problem as refused:
+            problem = refused
+        return None, early_response(problem, scope)
 
 
 class _Chain(BaseHandler):
@@ -49,7 +89,7 @@ class _Chain(BaseHandler):
         return match
 
 
-class Handler(ASGIHandler):
+class Handler(StockHandler):
     """An ASGI application like Django's own (:func:`django.core.asgi.get_asgi_application`)."""
 
     def __init__(self) -> None:

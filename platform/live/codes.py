@@ -1,4 +1,4 @@
-"""Why a socket is closed: the codes of API.md, and the problems that lead to them."""
+"""Why a socket is closed: its codes, and the problems that lead to them."""
 
 from __future__ import annotations
 

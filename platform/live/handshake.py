@@ -17,6 +17,7 @@ from live.tickets import TicketInvalid, redeem
 from rest.errors import Unauthenticated
 from tenants.access import REASON_HEADER
 from tenants.authentication import bearer
+from tenants.errors import InvalidToken
 
 BEARER, TICKET = "bearer", "ticket"
 _SECRET_NAMES = frozenset({"token", "ticket", "access_token", "bearer", "authorization", "api_key"})
@@ -66,14 +67,17 @@ class Opening:
         return morsel.value if morsel and morsel.value else None
 
     @property
-    def names_itself(self) -> bool:
-        """Tell whether the caller shows a credential of its own accord, unlike a cookie."""
-        return "authorization" in self.headers or self.subprotocol is not None
+    def shows_credential(self) -> bool:
+        """Tell whether the caller shows a credential of its own accord, so that its cookie counts for
+        nothing. Naming one is not enough: a page can name ``bearer`` and leave the rest to the cookie.
+        """
+        shown = self._subprotocol_value(BEARER) or self._subprotocol_value(TICKET)
+        return bool(shown or self.headers.get("authorization"))
 
     @property
     def is_cross_site(self) -> bool:
         """Tell whether this is a cookie that a page of somebody else, or no page at all, sends."""
-        if self.names_itself or self.session_key is None:
+        if self.shows_credential or self.session_key is None:
             return False
         origin, host = self.headers.get("origin"), self.headers.get("host", "")
         domain, _ = split_domain_port(host)
@@ -94,6 +98,11 @@ class Opening:
 
     def _credential(self) -> tuple[Credential, str]:
         reason = self.headers.get(REASON_HEADER.lower(), "")
+        if not self.shows_credential:
+            # Only here does the cookie decide, and only after ``is_cross_site`` had its say.
+            if self.session_key is None:
+                raise Unauthenticated()
+            return Session(self.session_key), reason
         raw = bearer(self.headers.get("authorization")) or self._subprotocol_value(BEARER)
         if raw:
             return Token(raw), reason
@@ -102,9 +111,7 @@ class Opening:
             holder, given = redeem(ticket, self.path)
             self._refuse_other_user(holder.user_id)
             return holder, given
-        if self.session_key is None:
-            raise Unauthenticated()
-        return Session(self.session_key), reason
+        raise InvalidToken()
 
     def _refuse_other_user(self, user_id: int | None) -> None:
         """Refuse a ticket of one user in the browser of another."""

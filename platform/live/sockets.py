@@ -1,4 +1,4 @@
-"""The sockets of API.md "Live": one task, a tenant's feed, and everything else under ``/ws/``.
+"""The live sockets: one task, a tenant's feed, and everything else under ``/ws/``.
 
 Each is an ASGI application. It accepts, then says why it closes, because a browser cannot read the
 status of a refused opening; only a cookie from a foreign page is refused outright.

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -26,7 +27,9 @@ from rest.database_errors import is_outage
 from rest.errors import Problem
 from rest.parameters import Parameters
 from rest.views import answering_problems
-from tasks.models.history import KINDS, STREAMS
+from tasks.models.history import KINDS
+from tasks.selectors import log_filter
+from tasks.selectors.log_filter import LogFilter
 from tasks.selectors.tasks import visible_task
 from tasks.services.consume import consume_end
 from tenants.access import operator_reason
@@ -36,7 +39,8 @@ STILL_HERE = ": still here\n\n"
 RETRY = "retry: 1000\n\n"
 """Tells browsers to reconnect after a second."""
 
-Wanted = Callable[[dict[str, Any]], bool]
+Narrow = Callable[[dict[str, Any]], dict[str, Any] | None]
+"""Gives what of an event the client wants to see, None where that is nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,34 +50,40 @@ async def events_stream(request: HttpRequest, tenant: str, task_id: uuid.UUID) -
     """Follow a task's events. Takes ``after`` and ``kinds``."""
     parameters = Parameters.parse(_query(request), ("after", "kinds"))
     kinds = parameters.choices("kinds", {kind: kind for kind in (*KINDS, "log")})
-    return await _answer(
-        request, tenant, task_id, parameters, lambda event: kinds is None or event["kind"] in kinds
-    )
+    known = _last_event_id(request)
+    after = parameters.integer("after", 0) if known is None else known
+
+    def narrow(event: dict[str, Any]) -> dict[str, Any] | None:
+        return event if kinds is None or event["kind"] in kinds else None
+
+    return await _answer(request, tenant, task_id, parameters, after, narrow)
 
 
 @answering_problems
 async def log_stream(request: HttpRequest, tenant: str, task_id: uuid.UUID) -> HttpResponseBase:
-    """Follow a task's log. Takes ``after``, ``run`` and ``stream``."""
-    parameters = Parameters.parse(_query(request), ("after", "run", "stream"))
-    run = parameters.integer("run", None, minimum=1, maximum=2**31 - 1)
-    streams = parameters.choices("stream", {name: name for name in STREAMS})
+    """Follow a task's log. Takes what the page of it takes, but for ``limit``.
 
-    def wanted(event: dict[str, Any]) -> bool:
-        return (
-            event["kind"] == "log"
-            and run in (None, event["run"])
-            and (streams is None or event["data"]["stream"] in streams)
-        )
-
-    return await _answer(request, tenant, task_id, parameters, wanted)
+    Also the position ``SEQ.N`` of a page's ``next``: of that event the lines up to N are left out.
+    """
+    parameters = Parameters.parse(_query(request), log_filter.PARAMETERS)
+    wanted = LogFilter.read(parameters)
+    known = _last_event_id(request)
+    if known is not None:
+        wanted = replace(wanted, after=(known, log_filter.ALL_LINES))
+    return await _answer(request, tenant, task_id, parameters, wanted.begins_after, wanted.narrow)
 
 
 async def _answer(
-    request: HttpRequest, slug: str, task_id: uuid.UUID, parameters: Parameters, wanted: Wanted
+    request: HttpRequest,
+    slug: str,
+    task_id: uuid.UUID,
+    parameters: Parameters,
+    after: int,
+    narrow: Narrow,
 ) -> HttpResponseBase:
-    visitor, after = await in_database(_open)(request, slug, task_id, parameters)
+    visitor = await in_database(_open)(request, slug, task_id, parameters, after)
     response = StreamingHttpResponse(
-        _messages(visitor, task_id, after, wanted), content_type=f"{MEDIA_TYPE}; charset=utf-8"
+        _messages(visitor, task_id, after, narrow), content_type=f"{MEDIA_TYPE}; charset=utf-8"
     )
     response["Cache-Control"] = "no-cache"
     response["X-Accel-Buffering"] = "no"
@@ -81,27 +91,24 @@ async def _answer(
 
 
 def _open(
-    request: HttpRequest, slug: str, task_id: uuid.UUID, parameters: Parameters
-) -> tuple[Visitor, int]:
+    request: HttpRequest, slug: str, task_id: uuid.UUID, parameters: Parameters, after: int
+) -> Visitor:
     visitor = admit(credential_of_request(request), slug, reason=operator_reason(request))
     task = visible_task(visitor.actor, visitor.tenant, task_id)
     require_seat(visitor.actor.key)
-    after = _after(request, parameters)
     if after > task.last_seq:
         raise parameters.wrong("after", f"The task has {task.last_seq} events so far.")
-    return visitor, after
+    return visitor
 
 
-def _after(request: HttpRequest, parameters: Parameters) -> int:
-    """Return where to begin; a reconnecting browser repeats the address, so its header wins."""
+def _last_event_id(request: HttpRequest) -> int | None:
+    """Return where a browser left off: it repeats the address, so this wins over ``after``."""
     known = request.headers.get("Last-Event-ID", "")
-    if known.isascii() and known.isdigit() and len(known) < 19:
-        return int(known)
-    return parameters.integer("after", 0)
+    return int(known) if known.isascii() and known.isdigit() and len(known) < 19 else None
 
 
 async def _messages(
-    visitor: Visitor, task_id: uuid.UUID, after: int, wanted: Wanted
+    visitor: Visitor, task_id: uuid.UUID, after: int, narrow: Narrow
 ) -> AsyncGenerator[str, None]:
     """Yield the stream. Whatever ends it early, the client learns why when it reconnects."""
     yield RETRY
@@ -111,7 +118,7 @@ async def _messages(
             async with aclosing(follow(task_id, after)) as pages:
                 async for page in pages:
                     await visitor.look_again()
-                    text = _text(page, wanted)
+                    text = _text(page, narrow)
                     if not text and time.monotonic() - said_at >= limits.HEARTBEAT:
                         text = STILL_HERE
                     if text:
@@ -128,8 +135,9 @@ async def _messages(
         log.warning("stream_ended", task=str(task_id), reason=str(error))
 
 
-def _text(page: Page, wanted: Wanted) -> str:
-    parts = [f"id: {event['seq']}\ndata: {write(event)}\n\n" for event in filter(wanted, page.events)]
+def _text(page: Page, narrow: Narrow) -> str:
+    shown = (event for event in map(narrow, page.events) if event is not None)
+    parts = [f"id: {event['seq']}\ndata: {write(event)}\n\n" for event in shown]
     if page.ended:
         end = {"kind": "end", "status": page.status, "seq": page.seq}
         parts.append(f"id: {page.seq}\nevent: end\ndata: {write(end)}\n\n")

@@ -6,6 +6,6 @@ from django.apps import AppConfig
 
 
 class OpsConfig(AppConfig):
-    """Registers the commands ``up``, ``pools`` and ``first_start``."""
+    """Registers the commands ``pools`` and ``first_start``; ``up`` runs before there are settings."""
 
     name = "ops"

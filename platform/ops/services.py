@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 Service = tuple[str, int]
 """A host and a port of TCP."""
 
-PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671, "sentinel": 26379}
+PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 POSTGRESQL_PORT = 5432
 
 

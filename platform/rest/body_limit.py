@@ -1,14 +1,20 @@
-"""A cap on request bodies before Django sees them.
+"""A cap on request bodies before Django sees them, in bytes and in seconds.
 
 Django spools a whole body to disk before any view or middleware runs, so a chunked body without a
-length would fill the disk of the web process. Here it is counted as it comes, and cut with 413.
+length would fill the disk of the web process, and one that comes a byte a minute would keep its
+connection for ever, for who has shown no credential. Here it is counted as it comes, and cut with 413
+or 408.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from rest.errors import Problem, TooSlow
+from rest.parsing import too_large
+from rest.problems import early_response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -18,12 +24,22 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class _TooLarge(Exception):
-    """The body has passed the cap."""
+BODY_SECONDS = 30.0
+"""In which a body must have come; large ones are uploads, which are not read here."""
+
+
+class _Refused(Exception):
+    """The body has passed a cap."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
 
 
 class BodyLimit:
-    """An ASGI application that answers 413 to bodies above ``limit`` bytes, and passes on the rest."""
+    """An ASGI application that refuses bodies above ``limit`` bytes or :data:`BODY_SECONDS`.
+
+    One byte more passes too: what the parser can refuse by itself still reaches it.
+    """
 
     def __init__(self, application: Application, limit: int) -> None:
         self._application = application
@@ -36,14 +52,21 @@ class BodyLimit:
             return
         seen = 0
         started = False
+        deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise _Refused(TooSlow()) from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._limit:
-                    raise _TooLarge
+                if seen > self._limit + 1:
+                    raise _Refused(too_large(self._limit))
+            if not message.get("more_body", False):
+                deadline = None  # from now on it is asked whether the client is still there
             return message
 
         async def noticed(message: Message) -> None:
@@ -53,29 +76,14 @@ class BodyLimit:
 
         try:
             await self._application(scope, counted, noticed)
-        except _TooLarge:
+        except _Refused as refused:
             if not started:
-                await self._refuse(send)
+                await self._refuse(refused.problem, scope, send)
 
-    async def _refuse(self, send: Send) -> None:
-        detail = (
-            f"A request body may have {self._limit:,} bytes. Name large inputs in `inputs` and "
-            "upload them one by one."
-        )
-        body = json.dumps(
-            {
-                "type": "urn:switchyard:problem:too_large",
-                "title": "Too large",
-                "status": 413,
-                "detail": detail,
-                "code": "too_large",
-            }
-        ).encode()
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            # What is left of the body is not read, so the connection cannot be used again.
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
+        response = early_response(problem, scope)
+        # What is left of the body is not read, so the connection cannot be used again.
+        response["Connection"] = "close"
+        headers = [(name.encode(), value.encode()) for name, value in response.items()]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from django.urls import register_converter
 
+from rest.text import UUID_FORM
+
 
 class IdConverter:
     """A UUID in its usual form (8-4-4-4-12 hexadecimal digits)."""
 
-    regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+    regex = UUID_FORM.pattern
 
     def to_python(self, value: str) -> UUID:
         return UUID(value)

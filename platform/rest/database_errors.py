@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import psycopg
-from django.db import utils
+from django.db import connection, utils
 
 from rest.errors import Unavailable
 from rest.ties import is_tie
@@ -35,6 +35,11 @@ def is_outage(exception: BaseException | None) -> bool:
         | psycopg.OperationalError
         | psycopg.InterfaceError,
     )
+
+
+def is_away(exception: BaseException) -> bool:
+    """Tell whether nothing can be asked after an exception: not one statement's trouble, but all's."""
+    return is_outage(exception) and not connection.is_usable()
 
 
 def outage_problem(exception: BaseException) -> Unavailable:

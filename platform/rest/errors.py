@@ -172,6 +172,15 @@ class PreconditionFailed(Problem):
     default_detail = "It has changed since you read it. Read it again, then repeat with its ETag."
 
 
+class TooSlow(Problem):
+    """The body of the request has not come in time."""
+
+    status = 408
+    code = "too_slow"
+    title = "Too slow"
+    default_detail = "The body did not come in time; send it again."
+
+
 class TooLarge(Problem):
     """The body is over the limit."""
 

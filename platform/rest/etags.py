@@ -17,10 +17,13 @@ def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
-def require_match(request: HttpRequest | Request, version: int | str, *, required: bool = True) -> None:
+def require_match(
+    request: HttpRequest | Request, version: int | str | None, *, required: bool = True
+) -> None:
     """Compare ``If-Match`` with the current version. Call it while the row is locked.
 
-    Weak tags never match (RFC 9110 §13.1.1); ``*`` matches whatever exists.
+    Weak tags never match (RFC 9110 §13.1.1); ``*`` matches whatever exists. ``None`` is the version of
+    what does not exist: whoever means to make it sends no ``If-Match``, and any that is sent fails.
 
     Raises:
         PreconditionRequired: the header is missing and ``required``.
@@ -29,10 +32,12 @@ def require_match(request: HttpRequest | Request, version: int | str, *, require
     """
     header = request.headers.get("If-Match")
     if header is None:
-        if required:
+        if required and version is not None:
             raise PreconditionRequired()
         return
     if header.strip() == "*":
+        if version is None:
+            raise PreconditionFailed()
         return
     tags = []
     for part in header.split(","):
@@ -42,5 +47,5 @@ def require_match(request: HttpRequest | Request, version: int | str, *, require
                 "header:If-Match", "invalid", 'Write the ETag in quotation marks, such as "3".'
             )
         tags.append(None if match[1] else match[2])
-    if str(version) not in tags:
+    if version is None or str(version) not in tags:
         raise PreconditionFailed()

@@ -62,14 +62,14 @@ def read_body(request: HttpRequest, *, limit: int | None = None) -> bytes:
     """
     limit = settings.SWITCHYARD.max_body_bytes if limit is None else limit
     if (declared_length(request) or 0) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
         started = getattr(request, "_read_started", False)
         raw = request.body if started else request.read(limit + 1)
     except RawPostDataException:
         raise UnsupportedMedia() from None
     if len(raw) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return raw
 
 
@@ -90,7 +90,8 @@ def declared_length(request: HttpRequest) -> int | None:
     return int(declared[:20]) if declared.isascii() and declared.isdigit() else None
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """Make the error for a body of more than ``limit`` bytes, for the caller to raise or to send."""
     return TooLarge(
         f"The body is larger than {limit} bytes. Declare large data in `inputs` and upload it.",
         limit=limit,

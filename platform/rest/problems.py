@@ -22,7 +22,7 @@ from rest import errors
 from rest.database_errors import is_outage, outage_problem
 from rest.pointers import field_errors
 from rest.rendering import PROBLEM
-from rest.request_id import request_id_of
+from rest.request_id import HEADER, choose_for, request_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +102,20 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
 
 def problem_response(problem: errors.Problem, request: object) -> HttpResponse:
     """The same answer for plain Django views (async ones, middleware, error handlers)."""
-    body = problem_body(problem, request_id_of(request))
+    return _response(problem, request_id_of(request))
+
+
+def early_response(problem: errors.Problem, scope: Mapping[str, Any]) -> HttpResponse:
+    """The same answer where no request could be made of an ASGI scope, so that no middleware helps."""
+    request_id = choose_for(scope)
+    log.info("refused_early", path=scope["path"], code=problem.code, request_id=request_id)
+    response = _response(problem, request_id)
+    response[HEADER] = request_id
+    return response
+
+
+def _response(problem: errors.Problem, request_id: str) -> HttpResponse:
+    body = problem_body(problem, request_id)
     return HttpResponse(
         json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str),
         status=problem.status,

@@ -1,10 +1,12 @@
-"""One id per request: taken from ``X-Request-ID`` or made, echoed, and on every log line."""
+"""One id per request: taken from ``X-Request-ID`` or made, echoed, and on all that it causes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -23,11 +25,40 @@ def request_id_of(request: object) -> str:
     return str(getattr(request, "request_id", ""))
 
 
+_current: ContextVar[str] = ContextVar("current_request_id", default="")
+
+
+def current_request_id() -> str:
+    """Return the id of the request that is being answered here, or ``""``, as in every worker.
+
+    Not taken from what log lines bear: those of a run bear the request that submitted its task.
+    """
+    return _current.get()
+
+
+@contextmanager
+def answering(request_id: str) -> Iterator[None]:
+    """Let what is written meanwhile (log lines, events, the trail) name the request it is due to."""
+    token = _current.set(request_id)
+    try:
+        with bound_contextvars(request_id=request_id):
+            yield
+    finally:
+        _current.reset(token)
+
+
 def choose(offered: str | None) -> str:
     """Keep the caller's id when it is harmless in a log and a header; else make one."""
     if offered and _VALID.fullmatch(offered):
         return offered
     return str(uuid7())
+
+
+def choose_for(scope: Mapping[str, Any]) -> str:
+    """Return the id for an ASGI scope of which no request was made, by the rule of :func:`choose`."""
+    name = HEADER.lower().encode()
+    offered = next((value for key, value in scope["headers"] if key.lower() == name), None)
+    return choose(offered.decode("latin-1") if offered is not None else None)
 
 
 class RequestIdMiddleware:
@@ -47,13 +78,13 @@ class RequestIdMiddleware:
         request.request_id = chosen  # type: ignore[attr-defined]
         if self.is_async:
             return self._later(request, chosen)
-        with bound_contextvars(request_id=chosen):
+        with answering(chosen):
             response = cast(HttpResponseBase, self.get_response(request))
         response[HEADER] = chosen
         return response
 
     async def _later(self, request: HttpRequest, chosen: str) -> HttpResponseBase:
-        with bound_contextvars(request_id=chosen):
+        with answering(chosen):
             response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
         response[HEADER] = chosen
         return response

@@ -24,6 +24,10 @@ BODY = "switchyard.body"
 SILENCE_SECONDS = 60
 """A client that sends nothing for so long has gone."""
 
+LEAST_RATE = 4 * 1024
+"""Bytes a second that an upload must have, all in all, once it is older than :data:`SILENCE_SECONDS`:
+each holds a thread and a file."""
+
 GATHERED = 256 * 1024
 """Bytes that are collected before the reading thread is woken, where they come in small pieces."""
 
@@ -41,6 +45,8 @@ class StreamedBody:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._came = 0
         self._rest = b""
         self._ended = False
         self._shown = False
@@ -76,6 +82,10 @@ class StreamedBody:
                 raise IncompleteBody
             pieces.append(message.get("body", b""))
             gathered += len(pieces[-1])
+            self._came += len(pieces[-1])
+            age = self._loop.time() - self._began
+            if age > SILENCE_SECONDS and self._came < age * LEAST_RATE:
+                raise IncompleteBody(f"An upload needs {LEAST_RATE:,} bytes a second; send it again.")
             self._ended = not message.get("more_body", False)
         return b"".join(pieces)
 

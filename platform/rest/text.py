@@ -12,6 +12,8 @@ import unicodedata
 
 MAX_SLUG = 50
 _SLUG = re.compile(r"[a-z0-9](?:-?[a-z0-9])*")
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+"""A UUID in its usual form: :class:`uuid.UUID` takes others too."""
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 # Words that an address, a configuration file or a reader would take for something else.

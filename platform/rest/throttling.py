@@ -22,9 +22,6 @@ from rest.errors import TooManyRequests
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
-# Generous: they stop a runaway script, not a busy CI. SWITCHYARD_REQUEST_RATE may say otherwise.
-REQUESTS_PER_SECOND = 500.0
-BURST = 2000.0
 TIMEOUT_SECONDS = 0.2
 MOST_AT_ONCE = 20
 KEPT_SECONDS = 1.0
@@ -114,9 +111,9 @@ def bucket() -> Bucket:
     global _bucket
     if _bucket is None:
         environment = settings.SWITCHYARD
-        rate = float(getattr(environment, "request_rate", REQUESTS_PER_SECOND))
-        burst = float(getattr(environment, "request_burst", BURST))
-        _bucket = Bucket(environment.redis_url, rate=rate, burst=burst)
+        _bucket = Bucket(
+            environment.redis_url, rate=environment.request_rate, burst=environment.request_burst
+        )
     return _bucket
 
 

@@ -24,6 +24,17 @@ DEFAULT_RETRY = {
     "retry_on": (),
     "never_on": (),
 }
+LIMITS = (
+    "cpu_seconds",
+    "memory_mb",
+    "output_mb",
+    "file_mb",
+    "workspace_mb",
+    "processes",
+    "open_files",
+)
+LEAST_OPEN_FILES = 32
+"""What closes a run in opens files itself, under the run's own limit; then Python opens its modules."""
 
 declared: dict[str, Declaration] = {}
 """Every handler declared in this process, by type name."""
@@ -117,6 +128,14 @@ def handler(
     if unknown := set(retry or ()) - DEFAULT_RETRY.keys():
         raise HandlerDefinitionError(
             f"Handler {name!r}: retry knows {', '.join(DEFAULT_RETRY)}, not {', '.join(unknown)}."
+        )
+    if unknown := set(limits or ()) - set(LIMITS):
+        raise HandlerDefinitionError(
+            f"Handler {name!r}: limits knows {', '.join(LIMITS)}, not {', '.join(unknown)}."
+        )
+    if ((limits or {}).get("open_files") or LEAST_OPEN_FILES) < LEAST_OPEN_FILES:
+        raise HandlerDefinitionError(
+            f"Handler {name!r} needs at least {LEAST_OPEN_FILES} open_files to start."
         )
     options = {
         "version": version,

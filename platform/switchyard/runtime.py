@@ -201,14 +201,16 @@ def _become(command: Command, run: RunContext, workspace: str) -> None:
 
 
 def _feed(text: bytes) -> None:
-    """Make `text` the standard input: in memory, so that no size blocks and no file stays."""
-    memory = os.memfd_create("stdin", 0)
+    """Make `text` the standard input: a file without a name, so that no size blocks and none stays."""
+    path = os.path.join(os.environ["TMPDIR"], f".stdin-{os.getpid()}")
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    os.unlink(path)
     view = memoryview(text)
     while view:
-        view = view[os.write(memory, view) :]
-    os.lseek(memory, 0, os.SEEK_SET)
-    os.dup2(memory, 0)
-    os.close(memory)
+        view = view[os.write(file, view) :]
+    os.lseek(file, 0, os.SEEK_SET)
+    os.dup2(file, 0)
+    os.close(file)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from django.shortcuts import render
 
 from rest.database_errors import outage_problem
 from rest.errors import Problem
+from rest.links import site
 from tasks.api.permissions import WRITE, may_change_all
 from tasks.models import Task
 from tasks.selectors.tasks import is_submitter
@@ -61,7 +62,7 @@ class Visit:
                 "visit": self,
                 "tenant": self.tenant,
                 "tenants": tenants_of(self.actor),
-                "public_url": settings.SWITCHYARD.public_url.rstrip("/"),
+                "public_url": site(),
                 **(context or {}),
             },
             status=status,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from tasks.admin.looking import LaneRowAdmin, LookingAdmin
+from rest.admin import ReadOnlyAdmin
+from tasks.admin.looking import LaneRowAdmin
 from tasks.models import Backlog, Inflight, KeyHolder, Lane, Later, Leader, Parked, Pause, Ready
 
 
@@ -35,7 +36,7 @@ class KeyHolderAdmin(LaneRowAdmin):
 
 
 @admin.register(Pause)
-class PauseAdmin(LookingAdmin):
+class PauseAdmin(ReadOnlyAdmin):
     """The queues and task types that are paused."""
 
     list_display = ("subject", "name", "since", "by", "reason")
@@ -82,7 +83,7 @@ class BacklogAdmin(LaneRowAdmin):
 
 
 @admin.register(Later)
-class LaterAdmin(LookingAdmin):
+class LaterAdmin(ReadOnlyAdmin):
     """What the clock has to do."""
 
     list_display = ("task_id", "what", "due_at")
@@ -91,7 +92,7 @@ class LaterAdmin(LookingAdmin):
 
 
 @admin.register(Leader)
-class LeaderAdmin(LookingAdmin):
+class LeaderAdmin(ReadOnlyAdmin):
     """Who leads."""
 
     list_display = ("name", "holder", "epoch", "renewed_at")

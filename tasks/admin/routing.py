@@ -6,12 +6,13 @@ from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
-from tasks.admin.looking import LaneRowAdmin, LookingAdmin
+from rest.admin import ReadOnlyAdmin
+from tasks.admin.looking import LaneRowAdmin
 from tasks.models import Estimate, Route, TaskType
 
 
 @admin.register(Route)
-class RouteAdmin(LookingAdmin):
+class RouteAdmin(ReadOnlyAdmin):
     """The rules in their order; the first that matches decides."""
 
     list_display = ("name", "position", "queue", "type", "labels", "tenant", "over", "under", "by")

@@ -8,12 +8,12 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 
-from tasks.admin.looking import LookingAdmin
+from rest.admin import ReadOnlyAdmin
 from tasks.models import Run
 
 
 @admin.register(Run)
-class RunAdmin(LookingAdmin):
+class RunAdmin(ReadOnlyAdmin):
     """Attempts at tasks."""
 
     list_display = ("__str__", "status", "machine", "pid", "started_at", "finished_at", "exit_code")

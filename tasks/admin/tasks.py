@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.services import record
+from rest.admin import ReadOnlyAdmin
 from rest.errors import Conflict
 from tasks.admin.filters import (
     CancelRequestedFilter,
@@ -23,8 +24,8 @@ from tasks.admin.filters import (
     TypeFilter,
     search_tasks,
 )
-from tasks.admin.looking import LookingAdmin
 from tasks.admin.runs import RunInline
+from tasks.errors import QueuedLimit
 from tasks.models import Dependency, Task
 from tasks.selectors.history import events_after
 from tasks.services.cancel import cancel
@@ -36,7 +37,7 @@ REASON = "by an operator, in the admin"
 
 
 @admin.register(Task)
-class TaskAdmin(LookingAdmin):
+class TaskAdmin(ReadOnlyAdmin):
     """The tasks of all tenants."""
 
     list_display = (
@@ -146,7 +147,7 @@ class TaskAdmin(LookingAdmin):
                         unfit += 1
                         continue
                     _leave_trail(request, task, action)
-            except Conflict:
+            except (Conflict, QueuedLimit):
                 unfit += 1
             else:
                 changed += 1
@@ -155,7 +156,7 @@ class TaskAdmin(LookingAdmin):
 
 
 @admin.register(Dependency)
-class DependencyAdmin(LookingAdmin):
+class DependencyAdmin(ReadOnlyAdmin):
     """Which task waits for which."""
 
     list_display = ("child_id", "parent_id")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from tasks.admin.looking import LookingAdmin
+from rest.admin import ReadOnlyAdmin
 from tasks.models import PoolBounds, PoolMachine, TaskType, Worker
 
 
 @admin.register(TaskType)
-class TaskTypeAdmin(LookingAdmin):
+class TaskTypeAdmin(ReadOnlyAdmin):
     """What can be run. A change here would last until the next worker starts, so there is none.
 
     ``windows`` alone are the operators', and set by the API, which checks them.
@@ -21,7 +21,7 @@ class TaskTypeAdmin(LookingAdmin):
 
 
 @admin.register(Worker)
-class WorkerAdmin(LookingAdmin):
+class WorkerAdmin(ReadOnlyAdmin):
     """The worker processes of all machines."""
 
     list_display = ("name", "queue", "status", "host", "pid", "busy", "slots", "seen_at")
@@ -31,14 +31,14 @@ class WorkerAdmin(LookingAdmin):
 
 
 @admin.register(PoolBounds)
-class PoolBoundsAdmin(LookingAdmin):
+class PoolBoundsAdmin(ReadOnlyAdmin):
     """The pools that an operator has scaled (``switchyard scale``)."""
 
     list_display = ("queue", "least", "most", "changed_at", "by")
 
 
 @admin.register(PoolMachine)
-class PoolMachineAdmin(LookingAdmin):
+class PoolMachineAdmin(ReadOnlyAdmin):
     """What each machine makes of its pools' bounds."""
 
     list_display = ("machine", "queue", "target", "least", "most", "capacity", "why", "seen_at")

@@ -30,8 +30,8 @@ class BulkAction(TenantView):
 
     The answer's ``matched`` and ``ids`` are the tasks that were picked: those that the filter finds,
     the caller may change and the action fits, oldest first, up to ``limit``. A dry run picks and
-    changes none. What moved on between picking and changing is left alone and makes ``changed`` the
-    smaller number.
+    changes none. What moved on between picking and changing, or has no room in its line, is left alone
+    and makes ``changed`` the smaller number.
     """
 
     required_scopes: ClassVar = {"POST": ANYBODY}

@@ -10,12 +10,11 @@ from typing import Any
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from rest.fields import StrictField, StrictString
-from rest.text import TextRefused, clean_text
+from rest.text import UUID_FORM, TextRefused, clean_text
 
 MAX_LABELS = 32
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class JsonObject(StrictField):
@@ -109,6 +108,6 @@ class StrictUUID(StrictField):
         return {"type": "string", "format": "uuid"}
 
     def to_internal_value(self, data: Any) -> uuid.UUID:
-        if not isinstance(data, str) or not _UUID.fullmatch(data):
+        if not isinstance(data, str) or not UUID_FORM.fullmatch(data):
             self.fail("type")
         return uuid.UUID(data)

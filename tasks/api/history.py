@@ -5,9 +5,9 @@ Following them live (``text/event-stream``) is in front of these, at the same ad
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -17,19 +17,21 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.links import site
 from rest.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from rest.parameters import Parameters
 from rest.parsing import Request
-from tasks.models.history import KINDS, STREAMS
-from tasks.selectors.history import ALL_LINES, events_after, log_lines
+from tasks.models.history import KINDS
+from tasks.selectors import log_filter
+from tasks.selectors.history import events_after, log_lines
+from tasks.selectors.log_filter import LogFilter
 from tasks.selectors.tasks import visible_task
 from tenants.access import TenantView
 
 EVENT_PARAMETERS = ("after", "limit", "kinds")
-LOG_PARAMETERS = ("after", "limit", "run", "stream", "q", "from", "to")
+LOG_PARAMETERS = (*log_filter.PARAMETERS, "limit")
 TEXT = "text/plain"
 LINES_AT_ONCE = 1000
-_POSITION = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([1-9][0-9]{0,17}))?", re.ASCII)
 
 
 class EventsView(TenantView):
@@ -71,49 +73,27 @@ class LogView(TenantView):
         """
         task = visible_task(self.actor, self.tenant, task_id)
         limit = self.parameters.integer("limit", None, minimum=1, maximum=MAX_LIMIT)
-        after = _position(self.parameters)
-        wanted = _wanted(self.parameters)
+        wanted = LogFilter.read(self.parameters)
         if request.accepted_media_type == TEXT:
             return StreamingHttpResponse(
-                _text(task.pk, after, wanted, limit), content_type=f"{TEXT}; charset=utf-8"
+                _text(task.pk, wanted, limit), content_type=f"{TEXT}; charset=utf-8"
             )
         limit = DEFAULT_LIMIT if limit is None else limit
-        found = log_lines(task.pk, after=after, limit=limit + 1, **wanted)
+        found = log_lines(task.pk, wanted, limit=limit + 1)
         shown = found[:limit]
         following = f"{shown[-1]['seq']}.{shown[-1]['n']}" if len(found) > limit else None
         return Response(_page(request, self.parameters, shown, following))
 
 
-def _wanted(parameters: Parameters) -> dict[str, Any]:
-    """Read the filters of the log as arguments of :func:`log_lines`."""
-    return {
-        "run": parameters.integer("run", None, minimum=1, maximum=2**31 - 1),
-        "stream": parameters.choices("stream", {name: name for name in STREAMS}),
-        "q": parameters.text("q", max_length=200),
-        "from_": parameters.time("from"),
-        "to": parameters.time("to"),
-    }
-
-
-def _position(parameters: Parameters) -> tuple[int, int]:
-    text = parameters.text("after", "0", max_length=40)
-    match = _POSITION.fullmatch(text or "")
-    if match is None:
-        raise parameters.wrong("after", "Give the number of an event, such as 17 or 17.342.")
-    return int(match[1]), int(match[2]) if match[2] else ALL_LINES
-
-
-async def _text(
-    task_id: uuid.UUID, after: tuple[int, int], wanted: dict[str, Any], limit: int | None
-) -> AsyncIterator[str]:
+async def _text(task_id: uuid.UUID, wanted: LogFilter, limit: int | None) -> AsyncIterator[str]:
     """Yield the text in pieces, so that a log of any size passes through a few lines of memory."""
     left = limit
     while left is None or left > 0:
         count = LINES_AT_ONCE if left is None else min(left, LINES_AT_ONCE)
-        lines = await sync_to_async(log_lines)(task_id, after=after, limit=count, **wanted)
+        lines = await sync_to_async(log_lines)(task_id, wanted, limit=count)
         if lines:
             yield "".join(f"{line['text']}\n" for line in lines)
-            after = lines[-1]["seq"], lines[-1]["n"]
+            wanted = replace(wanted, after=(lines[-1]["seq"], lines[-1]["n"]))
         if len(lines) < count:
             return
         left = None if left is None else left - count
@@ -126,5 +106,5 @@ def _page(
     link = None
     if following is not None:
         query = urlencode({**parameters.values, "after": following})
-        link = request.build_absolute_uri(f"{request.path}?{query}")
+        link = f"{site()}{request.path}?{query}"
     return {"results": shown, "next": link, "previous": None}

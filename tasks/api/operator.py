@@ -9,12 +9,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.errors import NotFound
-from rest.pagination import PARAMETERS, page_of
+from rest.pagination import PARAMETERS, page_of, page_of_few
 from rest.parsing import Request
+from tasks.api.serializers import ReasonBody
 from tasks.clock import database_now
 from tasks.models import Lane, Task, Worker
 from tasks.models.workers import WORKER_STATUSES
-from tasks.selectors.filters import FILTERS, filter_tasks
+from tasks.selectors.filters import FILTERS, QUEUE_NAMES, filter_tasks
 from tasks.selectors.machinery import (
     ALIVE,
     lanes_json,
@@ -26,8 +27,6 @@ from tasks.selectors.representation import tasks_json
 from tasks.services.workers import worker_drain
 from tasks.states import Queue
 from tenants.access import OperatorView
-
-_QUEUES = {queue.value: queue.value for queue in Queue}
 
 
 class OperatorTasks(OperatorView):
@@ -57,7 +56,7 @@ class OperatorWorkers(OperatorView):
         """List the living workers; ``status`` (alive, draining, lost, gone) asks for others."""
         statuses = self.parameters.choices("status", {name: name for name in WORKER_STATUSES})
         found = Worker.objects.filter(status__in=ALIVE if statuses is None else statuses)
-        queues = self.parameters.choices("queue", _QUEUES)
+        queues = self.parameters.choices("queue", QUEUE_NAMES)
         if queues is not None:
             found = found.filter(queue__in=queues)
         return Response(page_of(request, self.parameters, found, worker_json))
@@ -66,12 +65,17 @@ class OperatorWorkers(OperatorView):
 class OperatorWorkerDrain(OperatorView):
     """A worker process's end, by its operator's wish."""
 
-    @extend_schema(operation_id="operator_workers_drain", request=None, responses={200: dict[str, Any]})
+    body = "optional"
+
+    @extend_schema(
+        operation_id="operator_workers_drain", request=ReasonBody, responses={200: dict[str, Any]}
+    )
     def post(self, request: Request, worker: str) -> Response:
         """Let a worker finish what it runs and end, once its machine has started another."""
+        reason = ReasonBody.read(request.data).get("reason") or ""
         try:
             worker_id = uuid.UUID(worker)
-            changed = worker_drain(worker_id, actor=self.actor.name)
+            changed = worker_drain(worker_id, actor=self.actor.name, reason=reason)
         except (ValueError, Worker.DoesNotExist):
             raise NotFound() from None
         shown = worker_json(Worker.objects.get(pk=worker_id))
@@ -81,12 +85,20 @@ class OperatorWorkerDrain(OperatorView):
 class OperatorQueues(OperatorView):
     """The three queues."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_queues_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """Count what waits and runs in each queue, and the seconds of the longest wait."""
         now = database_now()
-        results = [queue_json(state, now) for state in queue_states()]
-        return Response({"results": results, "next": None, "previous": None})
+        page = page_of_few(
+            request,
+            self.parameters,
+            queue_states(),
+            lambda state: queue_json(state, now),
+            key=lambda state: (list(Queue).index(Queue(state.name)),),
+        )
+        return Response(page)
 
 
 class OperatorLanes(OperatorView):
@@ -98,7 +110,7 @@ class OperatorLanes(OperatorView):
     def get(self, request: Request) -> Response:
         """List lanes: what waits, what runs, and what holds them."""
         found = Lane.objects.all()
-        queues = self.parameters.choices("queue", _QUEUES)
+        queues = self.parameters.choices("queue", QUEUE_NAMES)
         if queues is not None:
             found = found.filter(queue__in=queues)
         page = page_of(request, self.parameters, found, lambda lane: lane)

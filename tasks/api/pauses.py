@@ -7,29 +7,41 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.pagination import PARAMETERS, page_of_few
 from rest.parsing import Request
-from tasks.api.serializers import PauseBody
-from tasks.services.pauses import pause_set, pauses_json
+from tasks.api.serializers import ReasonBody
+from tasks.models import Pause
+from tasks.services.pauses import pause_json, pause_set
 from tenants.access import OperatorView
 
 
 class OperatorPauses(OperatorView):
     """What is paused for all tenants."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_pauses_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """List paused queues and task types. A paused tenant says so itself."""
-        return Response({"results": pauses_json(), "next": None, "previous": None})
+        page = page_of_few(
+            request,
+            self.parameters,
+            Pause.objects.all(),
+            pause_json,
+            key=lambda pause: (pause.subject, pause.name),
+        )
+        return Response(page)
 
 
 class _Change(OperatorView):
     """Pause or resume one thing; what runs goes on, what is submitted waits."""
 
+    body = "optional"
     subject: ClassVar[str]
     paused: ClassVar[bool]
 
     def change(self, request: Request, name: str) -> Response:
-        values = PauseBody.read(request.data)
+        values = ReasonBody.read(request.data)
         changed = pause_set(
             actor=self.actor,
             subject=self.subject,
@@ -46,7 +58,7 @@ class QueuePause(_Change):
     subject, paused = "queue", True
 
     @extend_schema(
-        operation_id="operator_queues_pause", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_queues_pause", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Pause a queue."""
@@ -59,7 +71,7 @@ class QueueResume(_Change):
     subject, paused = "queue", False
 
     @extend_schema(
-        operation_id="operator_queues_resume", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_queues_resume", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Resume a queue."""
@@ -72,7 +84,7 @@ class TypePause(_Change):
     subject, paused = "type", True
 
     @extend_schema(
-        operation_id="operator_task_types_pause", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_task_types_pause", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Pause a task type."""
@@ -85,7 +97,7 @@ class TypeResume(_Change):
     subject, paused = "type", False
 
     @extend_schema(
-        operation_id="operator_task_types_resume", request=PauseBody, responses={200: dict[str, Any]}
+        operation_id="operator_task_types_resume", request=ReasonBody, responses={200: dict[str, Any]}
     )
     def post(self, request: Request, name: str) -> Response:
         """Resume a task type."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from rest.errors import FieldError, ValidationFailed
 from rest.etags import etag, require_match
+from rest.pagination import PARAMETERS, page_of_few
 from rest.parsing import Request
 from switchyard.bounds import Bounds
 from tasks.api.serializers import PoolsBody
 from tasks.selectors.pools import bounds_version, pool_json, pool_states
 from tasks.services.pools import pools_scale
+from tasks.states import Queue
 from tenants.access import OperatorView
 
 
 class OperatorPools(OperatorView):
     """The three pools."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_pools_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """Show each pool's bounds, target and why, its slots, how many are busy, and what waits."""
-        return _pools()
+        return self._pools(request)
 
     @extend_schema(
         operation_id="operator_pools_scale", request=PoolsBody, responses={200: dict[str, Any]}
@@ -35,14 +39,17 @@ class OperatorPools(OperatorView):
             bounds=_bounds(PoolsBody.read(request.data)),
             check=lambda version: require_match(request, version, required=False),
         )
-        return _pools()
+        return self._pools(request)
 
-
-def _pools() -> Response:
-    results = [pool_json(state) for state in pool_states()]
-    return Response(
-        {"results": results, "next": None, "previous": None}, headers={"ETag": etag(bounds_version())}
-    )
+    def _pools(self, request: Request) -> Response:
+        page = page_of_few(
+            request,
+            self.parameters,
+            pool_states(),
+            pool_json,
+            key=lambda state: (list(Queue).index(Queue(state.name)),),
+        )
+        return Response(page, headers={"ETag": etag(bounds_version())})
 
 
 def _bounds(values: dict[str, dict[str, int]]) -> dict[str, Bounds]:

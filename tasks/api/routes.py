@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -18,11 +18,12 @@ from rest.fields import (
     StrictInteger,
     StrictSerializer,
 )
+from rest.pagination import PARAMETERS, page_of_few
 from rest.parsing import Request
 from tasks.api.fields import Labels
 from tasks.api.serializers import OPTIONAL, WEEK
 from tasks.models import Route
-from tasks.selectors.routes import route_get, route_json
+from tasks.selectors.routes import route_get, route_json, route_order
 from tasks.services.routes import route_delete, route_put
 from tasks.states import Queue
 from tenants.access import OperatorView
@@ -62,11 +63,13 @@ class RouteBody(StrictSerializer):
 class Routes(OperatorView):
     """All routing rules."""
 
+    query_parameters: ClassVar = {"GET": PARAMETERS}
+
     @extend_schema(operation_id="operator_routes_list", responses={200: dict[str, Any]})
     def get(self, request: Request) -> Response:
         """List the rules in the order in which they are asked; the first that matches decides."""
-        found = [route_json(route) for route in Route.objects.select_related("tenant")]
-        return Response({"results": found, "next": None, "previous": None})
+        found = Route.objects.select_related("tenant")
+        return Response(page_of_few(request, self.parameters, found, route_json, key=route_order))
 
 
 class RouteDetail(OperatorView):

@@ -124,8 +124,8 @@ class MaintenanceBody(StrictSerializer):
     reason = NameField(max_length=1000, lines=True, **OPTIONAL)
 
 
-class PauseBody(StrictSerializer):
-    """``POST /operator/…/pause`` and ``…/resume``."""
+class ReasonBody(StrictSerializer):
+    """``POST /operator/…/pause``, ``…/resume`` and ``…/drain``: why, or nothing."""
 
     reason = NameField(max_length=1000, lines=True, **OPTIONAL)
 

@@ -11,7 +11,6 @@ from rest_framework.response import Response
 from rest.idempotency import Created, create_once
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
-from rest.request_id import request_id_of
 from tasks.api.forecast import forecast
 from tasks.api.serializers import SubmitBody, read_submission
 from tasks.selectors.filters import FILTERS, filter_tasks
@@ -47,9 +46,7 @@ class TaskList(TenantView):
             return Response(forecast(self.tenant, submission, verdict))
 
         def create() -> Created:
-            task, place = submit_and_ask(
-                self.tenant, self.actor, submission, request_id=request_id_of(request)
-            )
+            task, place = submit_and_ask(self.tenant, self.actor, submission)
             if submission.depends_on:
                 # Parents that have ended may have moved it on.
                 task.refresh_from_db(fields=["queued_at", "status", "status_reason", "finished_at"])

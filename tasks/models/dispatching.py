@@ -60,7 +60,11 @@ class Parked(models.Model):
         db_table = "parked"
         verbose_name_plural = "parked"
         indexes = (
-            models.Index(fields=["reason", "type_id"], name="parked_reason"),
+            # What comes back together when nothing holds a type any more, lane by lane in order.
+            models.Index(
+                fields=["reason", "type_id", "type_version", "queue", "tenant_id", "rank", "ordinal"],
+                name="parked_line",
+            ),
             # What a lane's counter counts.
             models.Index(fields=["tenant_id", "queue"], name="parked_lane"),
             # Who waits for a key, in the order in which they get it.

@@ -6,15 +6,16 @@ actions and the web pages take the same words and refuse the same mistakes.
 
 from __future__ import annotations
 
-import re
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from rest.parameters import Parameters
+from rest.text import UUID_FORM
 from tasks.models import Task, TaskType
+from tasks.routing import fits
 from tasks.states import ALIASES, Queue, Status
 
 TIMES = ("created", "started", "finished")
@@ -42,8 +43,8 @@ LONGEST_SUBMISSION = timedelta(minutes=10)
 _STATUSES = {status.value: status.value for status in Status} | {
     alias: status.value for alias, status in ALIASES.items()
 }
-_QUEUES = {queue.value: queue.value for queue in Queue}
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+QUEUE_NAMES = {queue.value: queue.value for queue in Queue}
+"""What a parameter ``queue`` takes."""
 
 
 def filter_tasks(tasks: QuerySet[Task], parameters: Parameters) -> QuerySet[Task]:
@@ -56,7 +57,7 @@ def filter_tasks(tasks: QuerySet[Task], parameters: Parameters) -> QuerySet[Task
     statuses = parameters.choices("status", _STATUSES)
     if statuses is not None:
         conditions &= Q(status__in=statuses)
-    queues = parameters.choices("queue", _QUEUES)
+    queues = parameters.choices("queue", QUEUE_NAMES)
     if queues is not None:
         conditions &= Q(queue__in=queues)
     keys = parameters.words("key", max_length=255)
@@ -82,26 +83,12 @@ def _types(parameters: Parameters) -> Q:
     if words is None:
         return Q()
     names = {word for word in words if "*" not in word}
-    patterns = [word.split("*") for word in words if "*" in word]
+    patterns = [word for word in words if "*" in word]
     if patterns:
         # By name, so that an index finds them; whatever was ever submitted has its row here.
         known = TaskType.objects.values_list("name", flat=True)
-        names |= {name for name in known if any(_fits(name, parts) for parts in patterns)}
+        names |= {name for name in known if any(fits(pattern, name) for pattern in patterns)}
     return Q(type__in=sorted(names))
-
-
-def _fits(name: str, parts: list[str]) -> bool:
-    """Whether the name is the parts in order with anything between them; linear, unlike a regex."""
-    first, *middle, last = parts
-    at, end = len(first), len(name) - len(last)
-    if at > end or not name.startswith(first) or not name.endswith(last):
-        return False
-    for part in middle:
-        at = name.find(part, at, end)
-        if at < 0:
-            return False
-        at += len(part)
-    return True
 
 
 def _labels(parameters: Parameters) -> Q:
@@ -150,11 +137,15 @@ def _submitted_before(moment: datetime) -> Q:
     Without it, the page of a year ago would be found by reading all that came since. A task whose
     transaction began later than any other's could last is behind every one of those.
     """
+    if moment > datetime.max.replace(tzinfo=UTC) - LONGEST_SUBMISSION:
+        return Q()  # Nothing is submitted beyond the end of all time.
     later = Task.objects.filter(created_at__gt=moment + LONGEST_SUBMISSION).order_by("created_at")
     return Q(ordinal__lt=Coalesce(Subquery(later.values("ordinal")[:1]), Value(2**63 - 1)))
 
 
 def _submitted_after(moment: datetime) -> Q:
+    if moment < datetime.min.replace(tzinfo=UTC) + LONGEST_SUBMISSION:
+        return Q()
     earlier = Task.objects.filter(created_at__lt=moment - LONGEST_SUBMISSION).order_by("-created_at")
     return Q(ordinal__gt=Coalesce(Subquery(earlier.values("ordinal")[:1]), Value(0)))
 
@@ -163,6 +154,6 @@ def _uuids(parameters: Parameters, name: str) -> list[uuid.UUID] | None:
     words = parameters.words(name)
     if words is None:
         return None
-    if not all(_UUID.fullmatch(word) for word in words):
+    if not all(UUID_FORM.fullmatch(word) for word in words):
         raise parameters.wrong(name, "Give UUIDs, separated by commas.")
     return [uuid.UUID(word) for word in words]

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connection
 
 from rest.times import rfc3339
+from tasks.selectors.log_filter import LogFilter
 
 MERGED = """
 SELECT * FROM (
@@ -51,9 +52,6 @@ SELECT c.seq, c.first_line + l.i - 1 AS n, c.run, c.stream,
  LIMIT %(limit)s
 """
 
-ALL_LINES = 2**63 - 1
-"""As the ``n`` of a position: behind the last line of its event."""
-
 
 def events_after(
     task_id: uuid.UUID,
@@ -62,7 +60,7 @@ def events_after(
     limit: int = 500,
     kinds: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the task's events with a number above ``after``, in order, as API.md's frames.
+    """Return the task's events with a number above ``after``, in order, as the live sockets' frames.
 
     A frame is ``{"seq", "at", "kind", "run", "data"}``; the data of kind ``log`` is
     ``{"stream", "lines": [{"n", "at", "text"}]}``. ``kinds`` narrows them; None is all.
@@ -83,32 +81,23 @@ def events_after(
 
 def log_lines(
     task_id: uuid.UUID,
+    wanted: LogFilter,
     *,
-    after: tuple[int, int] = (0, ALL_LINES),
-    run: int | None = None,
-    stream: Collection[str] | None = None,
-    q: str | None = None,
-    from_: datetime | None = None,
-    to: datetime | None = None,
     limit: int = 500,
 ) -> list[dict[str, Any]]:
-    """Return log lines ``{"seq", "n", "run", "stream", "at", "text"}`` in the order of arrival.
-
-    ``after`` is the position (event, line) of the last line already known; ``n`` counts the lines
-    of one run over all its streams. ``q`` is a piece of text, in any case; times are inclusive.
-    """
+    """Return log lines ``{"seq", "n", "run", "stream", "at", "text"}`` in the order of arrival."""
     with connection.cursor() as cursor:
         cursor.execute(
             LINES,
             {
                 "task": task_id,
-                "seq": after[0],
-                "n": after[1],
-                "run": run,
-                "streams": None if stream is None else sorted(stream),
-                "q": q,
-                "from": from_,
-                "to": to,
+                "seq": wanted.after[0],
+                "n": wanted.after[1],
+                "run": wanted.run,
+                "streams": None if wanted.stream is None else sorted(wanted.stream),
+                "q": wanted.q,
+                "from": wanted.from_,
+                "to": wanted.to,
                 "limit": limit,
             },
         )

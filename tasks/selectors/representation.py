@@ -1,4 +1,4 @@
-"""Tasks, runs and task types as API.md shows them: plain dicts, ready for JSON.
+"""Tasks, runs, task types and files as the API shows them: plain dicts, ready for JSON.
 
 Lists are made in a fixed number of queries whatever their length.
 """
@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import prefetch_related_objects
 
+from rest.links import site
 from rest.times import rfc3339
 from tasks.clock import database_now
 from tasks.models import Run, Task, TaskFile, TaskType
@@ -42,7 +43,7 @@ class Related(NamedTuple):
 
 
 def task_json(task: Task, *, operator: bool = False, detail: bool = False) -> dict[str, Any]:
-    """Return one task as API.md, "A task", shows it.
+    """Return one task as the API shows it.
 
     ``detail`` adds ``runs``, ``dependencies`` (id, type and status of the parents) and the options
     it was submitted with; ``operator`` adds worker and pid to its runs.
@@ -170,16 +171,16 @@ def file_json(file: TaskFile) -> dict[str, Any]:
 
 def task_links(slug: str, task_id: uuid.UUID) -> dict[str, str]:
     """Return the absolute addresses of a task."""
-    site = str(settings.SWITCHYARD.public_url).rstrip("/")
-    parts = urlsplit(site)
+    base = site()
+    parts = urlsplit(base)
     sockets = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}"
     path = f"tenants/{slug}/tasks/{task_id}"
     return {
-        "self": f"{site}/api/v1/{path}",
-        "events": f"{site}/api/v1/{path}/events",
-        "log": f"{site}/api/v1/{path}/log",
+        "self": f"{base}/api/v1/{path}",
+        "events": f"{base}/api/v1/{path}/events",
+        "log": f"{base}/api/v1/{path}/log",
         "websocket": f"{sockets}/ws/v1/{path}",
-        "html": f"{site}/t/{slug}/tasks/{task_id}",
+        "html": f"{base}/t/{slug}/tasks/{task_id}",
     }
 
 

@@ -31,10 +31,15 @@ def rules(version: str | None) -> tuple[Rule, ...]:
     if known[0] != version:
         found = tuple(
             Rule(row.name, row.queue, row.tenant_id, row.type, row.labels, row.over, row.under)
-            for row in Route.objects.all()
+            for row in sorted(Route.objects.all(), key=route_order)
         )
         known = _read = (version, found)
     return known[1]
+
+
+def route_order(route: Route) -> tuple[int, str]:
+    """Return what rules are sorted by, in the list and when they are asked, whatever the collation."""
+    return route.position, route.name
 
 
 def estimated_seconds(type_id: int, tenant_id: int) -> float | None:

@@ -81,6 +81,7 @@ SELECT json_agg(json_build_array(
 
 DETAILS: Mapping[str, str] = {
     "dispatch": "It is next in line.",
+    "back": "Nothing holds it any more; it is being brought back into its line.",
     "quota": "{tenant} runs as many {queue} tasks as it may.",
     "rate": "{tenant} starts tasks as fast as it may.",
     "key": "Another task with the key {key} has not ended yet.",
@@ -191,15 +192,16 @@ def _in_line(task: Task, place: Place) -> dict[str, Any]:
     held = _held(task, place)
     if held is not None:
         return _because("off_peak", held.detail, place.before if place.ready else None)
+    able = (place.newest_version or 0) >= task.type_version
     if place.parked in ("paused", "off_peak"):
-        # Nothing holds it since a moment ago; the dispatcher is about to bring it back.
-        return _because("dispatch", DETAILS["dispatch"])
+        # Of many, the dispatcher brings a few thousand back at a time.
+        return _because("dispatch", DETAILS["back"])
     if place.parked == "no_worker":
-        return _because("no_worker", lacking)
+        return _because("no_worker", DETAILS["back"] if able else lacking)
     if place.parked:
         return _because(place.parked, _sentence(place.parked, task))
     position = place.before if place.ready else None
-    if (place.newest_version or 0) < task.type_version:
+    if not able:
         return _because("no_worker", lacking, position)
     if not place.has_leader:
         return _because("dispatch", "No dispatcher is running at the moment.", position)

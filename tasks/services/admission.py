@@ -6,20 +6,23 @@ clients submit at once, none gets past it. Tenants without limits take no lock a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import connection
 
 from tasks.errors import QueuedLimit, SubmitRate
-from tasks.models import Backlog
-from tasks.services.ready import add_to_backlog, recount_backlog
+from tasks.models import Backlog, Task
+from tasks.services.ready import add_to_backlog, count_now, recount_backlog
+from tasks.states import Status
+from tenants.selectors import limits_for
 
 
 def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bool) -> None:
     """Count one submission against the tenant's limits, as the last act of its transaction.
 
     ``limits`` has the shape of ``PUT /limits``. ``enters_line`` is False for a task that waits for
-    something else first: it is charged to the submit rate only.
+    something else first: it is charged to the submit rate only. Inside ``one_change``.
 
     Raises:
         SubmitRate: the tenant submits too fast.
@@ -29,6 +32,9 @@ def admit(tenant_id: int, queue: str, limits: dict[str, Any], *, enters_line: bo
     total, lane = _queued(queue, limits)
     if rate is not None:
         _take_token(tenant_id, float(rate))
+    # What the submission has taken out of line has made room for it. The rate first, then all counters
+    # in their order, also those that are asked below: two submissions never wait for each other.
+    count_now(also=[(tenant_id, queue)] if enters_line else ())
     if not enters_line:
         return
     if total is None and lane is None:
@@ -60,14 +66,25 @@ def room(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
             raise QueuedLimit(name, limit)
 
 
-def check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
-    """Check that a task fits that this transaction has just put into its lane and counted.
+def check_lines(tasks: Iterable[Task]) -> None:
+    """Check that those of ``tasks`` fit which this transaction has put into line; as its last act.
 
-    The counting has locked the counters, so what is read here holds until the end.
+    For what somebody asks for that is no submission: a retry, or letting go. What the platform puts
+    into line by itself always finds room.
 
     Raises:
-        QueuedLimit: the tenant or the lane has one task too many now.
+        QueuedLimit: the tenant or a lane has a task too many now.
     """
+    lanes = {(task.tenant_id, task.queue): task for task in tasks if task.status == Status.QUEUED}
+    if not lanes:
+        return
+    # It locks the counters, so what is read behind it holds until the end.
+    count_now()
+    for (tenant_id, queue), task in sorted(lanes.items(), key=lambda lane: lane[0]):
+        _check_line(tenant_id, queue, limits_for(task.tenant))
+
+
+def _check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
     for name, limit in zip(("", queue), _queued(queue, limits), strict=True):
         if limit is None:
             continue

@@ -9,13 +9,16 @@ from django.db.models import QuerySet
 
 from rest.errors import Conflict
 from rest.ties import again_on_ties
+from tasks.errors import QueuedLimit
 from tasks.models import Task
+from tasks.services.admission import check_lines
 from tasks.services.cancel import cancel_alone
 from tasks.services.graph import release_children
 from tasks.services.ready import one_change
 from tasks.services.retry import BECAUSE_OF_A_PARENT, RETRYABLE, retry_task
 from tasks.services.transitions import lock_task
 from tasks.states import Status, is_terminal
+from tenants.limits import WHOLE
 
 BATCH = 100
 """Tasks that are locked together: enough to spare commits, few enough to keep nobody waiting."""
@@ -69,11 +72,42 @@ def _cancel_batch(ids: Sequence[uuid.UUID], by: str, reason: str) -> list[uuid.U
 def retry_many(ids: Sequence[uuid.UUID], *, by: str, reason: str = "") -> list[uuid.UUID]:
     """Retry tasks as :func:`tasks.services.retry.retry` does and return those that it changed.
 
-    A task that moved on meanwhile, or that somebody has cancelled, is left alone.
+    A task that moved on meanwhile, that somebody has cancelled, or of which the line is full, is left
+    alone.
+
+    Raises:
+        QueuedLimit: nothing has changed, because of full lines.
     """
     changed: list[uuid.UUID] = []
+    full: dict[str, QueuedLimit] = {}
     for batch in _batches(ids):
-        changed += _retry_batch(batch, by, reason)
+        try:
+            changed += _retry_batch(batch, by, reason)
+        except QueuedLimit:
+            # Not all of it fits: as many as do, one by one.
+            changed += _retry_while_there_is_room(batch, by, reason, full)
+        if WHOLE in full:
+            break
+    if full and not changed:
+        raise next(iter(full.values()))
+    return changed
+
+
+def _retry_while_there_is_room(
+    ids: Sequence[uuid.UUID], by: str, reason: str, full: dict[str, QueuedLimit]
+) -> list[uuid.UUID]:
+    """Retry tasks one by one, and note in ``full`` the lines that turn out to be: by queue, or WHOLE."""
+    changed: list[uuid.UUID] = []
+    queues = dict(Task.objects.filter(pk__in=ids).values_list("pk", "queue"))
+    for task_id in ids:
+        if WHOLE in full:
+            break
+        if queues.get(task_id) in full:
+            continue
+        try:
+            changed += _retry_batch([task_id], by, reason)
+        except QueuedLimit as refused:
+            full[refused.queue] = refused
     return changed
 
 
@@ -88,8 +122,9 @@ def _retry_batch(ids: Sequence[uuid.UUID], by: str, reason: str) -> list[uuid.UU
                 retry_task(task, by=by, reason=reason)
             except Conflict:
                 continue
-            changed.append(task.pk)
-    return changed
+            changed.append(task)
+        check_lines(changed)
+    return [task.pk for task in changed]
 
 
 def _try_cancel(task: Task, by: str, reason: str) -> bool:

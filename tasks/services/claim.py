@@ -73,9 +73,12 @@ SELECT s.id AS task_id, s.tenant_id, s.type, s.queue, s.attempt, s.epoch, s.last
 """)
 
 # A message that was good, and still could not be claimed, was given to a worker that cannot run its
-# task: the dispatcher is to publish it again at once, for another one.
+# task: the dispatcher is to publish it again for another one. At once, the first time; while the able
+# workers are busy it may come to the same one again and again, so each further time waits a little
+# longer, and never so long that a slot that is free by then would stay idle.
 HAND_BACK = Statement("""
-UPDATE inflight SET lease_until = clock_timestamp()
+UPDATE inflight
+   SET lease_until = clock_timestamp() + make_interval(secs => least((publishes - 1) / 4.0, 5))
  WHERE task_id = %(task)s AND epoch = %(epoch)s AND token = %(token)s
    AND coalesce(pool, queue) = %(queue)s AND state = 'dispatched'
 """)

@@ -36,7 +36,8 @@ SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
 """)
 CHILDREN = Statement("SELECT to_json(EXISTS (SELECT 1 FROM dependency WHERE parent_id = %(task)s))")
 
-# The row of `inflight` is the fence: without it nothing below happens.
+# The row of `inflight` is the fence: without it nothing below happens. No end lies before its start,
+# also where the database's clock was set back in between.
 END = Statement("""
 WITH freed AS (
   DELETE FROM inflight WHERE task_id = %(task)s AND epoch = %(epoch)s AND state = 'running'
@@ -49,7 +50,7 @@ WITH freed AS (
          failures = t.failures + %(failures)s, losses = t.losses + %(losses)s,
          crashes = t.crashes + %(crashes)s, restarts = t.restarts + %(restarts)s,
          preemptions = t.preemptions + %(preemptions)s,
-         finished_at = CASE WHEN %(terminal)s THEN statement_timestamp() END,
+         finished_at = CASE WHEN %(terminal)s THEN greatest(t.started_at, statement_timestamp()) END,
          queued_at = CASE WHEN %(queued)s THEN statement_timestamp() ELSE t.queued_at END,
          next_retry_at = statement_timestamp() + make_interval(secs => %(delay)s::float8)
     FROM freed
@@ -58,8 +59,8 @@ WITH freed AS (
             t.next_retry_at
 ), ended AS (
   UPDATE run r
-     SET status = %(run_status)s, finished_at = statement_timestamp(), error = %(error)s,
-         result = %(result)s, progress_percent = moved.progress_percent,
+     SET status = %(run_status)s, finished_at = greatest(r.started_at, statement_timestamp()),
+         error = %(error)s, result = %(result)s, progress_percent = moved.progress_percent,
          progress_step = moved.progress_step, exit_code = %(exit_code)s, signal = %(signal)s,
          cpu_seconds = %(cpu_seconds)s, max_rss_bytes = %(max_rss_bytes)s,
          wall_seconds = %(wall_seconds)s, log_bytes = %(log_bytes)s, log_lines = %(log_lines)s,
@@ -136,7 +137,7 @@ def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -
     if decision.status is Status.QUEUED:
         join_line(Task.objects.get(pk=task_id))
     elif follows:
-        release_children(Task.objects.get(pk=task_id))
+        release_children(Task.objects.only("status").get(pk=task_id))
     return decision.status
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 
 from tasks.models import Dependency, Later, Task
 from tasks.parents import Judgement, Parent, Prospect, judge
-from tasks.services.ready import enter_line
+from tasks.services.ready import enter_line, enter_many
 from tasks.services.transitions import End, end_many, move
 from tasks.states import TERMINAL, Status, parent_reason
 
@@ -30,6 +30,12 @@ WITH RECURSIVE reached AS (
 SELECT id FROM reached
 """
 
+NEEDED = (
+    *("ordinal", "status", "status_reason", "last_seq", "tenant_id", "queue", "priority", "preemptible"),
+    *("type", "type_version", "epoch", "key", "on_parent_failure"),
+)
+"""What is read of tasks that can be reached. A row may be large: params, checkpoints, results."""
+
 JUST_NOW = datetime.max.replace(tzinfo=UTC)
 """When those end that are being cancelled: after everything that has ended already."""
 
@@ -39,7 +45,7 @@ def release_children(*parents: Task) -> None:
 
     Whatever can be reached is locked first, in order of submission; a child's ordinal is above its
     parents', so every process locks downwards in one order and none can block another for ever. Then
-    each is judged once, after its parents. A graph costs a few statements however deep it is.
+    each is judged once, after its parents. A graph costs a few statements however deep and wide it is.
     """
     if not parents:
         return
@@ -47,6 +53,7 @@ def release_children(*parents: Task) -> None:
     families = parents_of(*tasks)
     cancelled: dict[uuid.UUID, Parent] = {}
     ends: list[End] = []
+    free: list[Task] = []
     for task in sorted(tasks.values(), key=lambda each: each.ordinal):
         if task.status not in (Status.BLOCKED, Status.SCHEDULED, Status.ALLOCATED):
             continue
@@ -56,7 +63,8 @@ def release_children(*parents: Task) -> None:
             cancelled[task.pk] = Parent(task.pk, Status.CANCELLED, JUST_NOW)
             ends.append(_end(task, judgement))
         elif judgement.prospect is Prospect.FREE and task.status == Status.BLOCKED:
-            enter_line(task)
+            free.append(task)
+    enter_many(free)
     _cancel(ends)
 
 
@@ -112,7 +120,7 @@ def _lock_reached(parents: Iterable[Task]) -> dict[uuid.UUID, Task]:
         if not fresh:
             return locked
         seen |= fresh
-        rows = Task.objects.select_for_update().filter(pk__in=fresh).order_by("ordinal")
+        rows = Task.objects.select_for_update().only(*NEEDED).filter(pk__in=fresh).order_by("ordinal")
         locked.update((task.pk, task) for task in rows)
 
 

@@ -10,13 +10,12 @@ from tasks.errors import InputsClosed, InputsMissing, TaskFinished, UnknownInput
 from tasks.models import Task, TaskFile
 from tasks.models.files import INPUT
 from tasks.selectors.files import missing_inputs
-from tasks.services.admission import check_line
+from tasks.services.admission import check_lines
 from tasks.services.files import Content, name_content
-from tasks.services.ready import count_now, one_change
+from tasks.services.ready import one_change
 from tasks.services.release import let_go
 from tasks.services.transitions import lock_task, note
 from tasks.states import Status
-from tenants.selectors import limits_for
 
 
 def check_open(task: Task, name: str) -> None:
@@ -75,9 +74,7 @@ def inputs_submit(task_id: uuid.UUID, *, by: str) -> Task:
         if missing:
             raise InputsMissing(missing)
         let_go(task, facts={"by": by})
-        if task.status == Status.QUEUED:
-            count_now()
-            check_line(task.tenant_id, task.queue, limits_for(task.tenant))
+        check_lines([task])
     task.refresh_from_db()
     return task
 

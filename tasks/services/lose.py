@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from django.db.models.functions import Now
 
+from rest.database_errors import is_away
 from rest.ties import again_on_ties
 from tasks import fault_points
 from tasks.clock import database_now
@@ -21,6 +24,8 @@ from tasks.states import RunStatus, Status
 REPORT_SECONDS = 4
 """Machines report their workers every two seconds; one that is later than this has gone silent."""
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Expired:
@@ -30,10 +35,14 @@ class Expired:
     epoch: int
 
 
-def expired_runs(limit: int = 100) -> list[Expired]:
-    """Return runs whose lease has ended, by the database's clock, the longest overdue first."""
+def expired_runs(limit: int = 100, but: Sequence[uuid.UUID] = ()) -> list[Expired]:
+    """Return runs whose lease has ended, by the database's clock, the longest overdue first.
+
+    ``but``: tasks that are left out.
+    """
     rows = (
         Inflight.objects.filter(state="running", lease_until__lt=Now())
+        .exclude(pk__in=but)
         .order_by("lease_until")
         .values_list("task_id", "epoch")[:limit]
     )
@@ -96,14 +105,27 @@ def lose_runs_of(worker: uuid.UUID, *, supervisor: int | None = None, crashed: b
 
     Not before everything that they had started is known to be dead as well. Return how many there
     were: usually none, because most supervisors write the end of their run before their own.
+
+    Raises:
+        Exception: what the first of those raised that could not be ended; all others have been.
     """
     rows = Inflight.objects.filter(worker=worker, state="running")
     live = dict(rows.values_list("task_id", "epoch"))
     if supervisor is not None and live:
         theirs = Run.objects.filter(task_id__in=live, status=RunStatus.RUNNING.value, pid=supervisor)
         live = dict(theirs.values_list("task_id", "epoch"))
-    lost = [lose_now(task_id, epoch=epoch, crashed=crashed) for task_id, epoch in live.items()]
-    return sum(status is not None for status in lost)
+    lost, failures = 0, []
+    for task_id, epoch in live.items():
+        try:
+            lost += lose_now(task_id, epoch=epoch, crashed=crashed) is not None
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.error("run_not_lost", task=str(task_id), epoch=epoch, error=str(error))
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return lost
 
 
 def lose_now(task_id: uuid.UUID, *, epoch: int, crashed: bool) -> Status | None:

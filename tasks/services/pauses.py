@@ -44,18 +44,15 @@ def pause_set(*, actor: Actor, subject: str, name: str, paused: bool, reason: st
     return changed
 
 
-def pauses_json() -> list[dict[str, Any]]:
-    """Return the queues and task types that are paused, since when, by whom and why."""
-    return [
-        {
-            "subject": pause.subject,
-            "name": pause.name,
-            "since": rfc3339(pause.since),
-            "by": pause.by,
-            "reason": pause.reason or None,
-        }
-        for pause in Pause.objects.order_by("subject", "name")
-    ]
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """Return which queue or task type is paused, since when, by whom and why."""
+    return {
+        "subject": pause.subject,
+        "name": pause.name,
+        "since": rfc3339(pause.since),
+        "by": pause.by,
+        "reason": pause.reason or None,
+    }
 
 
 def _exists(subject: str, name: str) -> bool:

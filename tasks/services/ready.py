@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,6 +12,8 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from rest.statements import outermost
+from tasks.announce import announce_on_commit
+from tasks.errors import Moved
 from tasks.models import Backlog, Parked, Ready, Task, TaskType
 from tasks.services.keys import hold_key
 from tasks.services.transitions import move
@@ -47,11 +49,14 @@ def one_change() -> Iterator[bool]:
             _growth.reset(token)
 
 
-def count_now() -> None:
-    """Bring the counters up to what has changed so far, for who must compare them with a limit."""
+def count_now(also: Iterable[tuple[int, str]] = ()) -> None:
+    """Bring the counters up to what has changed so far, for who must compare them with a limit.
+
+    ``also``: the lanes (tenant, queue) that will be counted next; if anything is locked now, they are.
+    """
     growth = _growth.get()
     if growth:
-        add_to_backlog(growth)
+        add_to_backlog(growth, also)
         growth.clear()
 
 
@@ -85,6 +90,67 @@ def enter_line(
         **columns,
     )
     join_line(task)
+
+
+# As `move` and `join_line` do it for one, with the event of each and its next number.
+ENTER_MANY = """
+WITH moved AS (
+  UPDATE task t
+     SET status = 'queued', status_reason = NULL, last_seq = t.last_seq + 1,
+         queued_at = statement_timestamp(), next_retry_at = NULL
+    FROM unnest(%(ids)s::uuid[], %(before)s::text[], %(seqs)s::bigint[]) AS entering(id, before, seq)
+   WHERE t.id = entering.id AND t.status = entering.before AND t.last_seq = entering.seq
+  RETURNING t.id, t.tenant_id, t.queue, t.priority, t.ordinal, t.epoch, t.type, t.type_version,
+            t.preemptible, t.last_seq, entering.before
+), told AS (
+  INSERT INTO event (task_id, seq, tenant_id, at, kind, data)
+  SELECT id, last_seq, tenant_id, statement_timestamp(), 'state',
+         jsonb_build_object('status', 'queued', 'from', before, 'reason', NULL)
+    FROM moved
+), lined AS (
+  INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version,
+                     preemptible)
+  SELECT m.id, m.queue, m.tenant_id, -m.priority, m.ordinal, m.epoch + 1, ty.id, m.type_version,
+         m.preemptible
+    FROM moved m JOIN task_type ty ON ty.name = m.type
+  RETURNING task_id
+)
+SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM lined)
+"""
+
+
+def enter_many(tasks: Sequence[Task]) -> None:
+    """Move many locked tasks to ``queued`` and into their lanes, as :func:`enter_line` would each.
+
+    One statement for all that have no key; who has one may have to wait beside its lane, so they go one
+    by one, in the order given.
+
+    Raises:
+        Moved: a row is not as its task shows it.
+    """
+    keyless = [task for task in tasks if task.key is None]
+    if keyless:
+        values: dict[str, Any] = {
+            "ids": [task.pk for task in keyless],
+            "before": [task.status for task in keyless],
+            "seqs": [task.last_seq for task in keyless],
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(ENTER_MANY, values)
+            moved, lined = cursor.fetchone()
+        if moved != len(keyless):
+            raise Moved
+        if lined != len(keyless):
+            raise TaskType.DoesNotExist
+    for task in keyless:
+        task.status, task.status_reason, task.last_seq = Status.QUEUED, None, task.last_seq + 1
+        announce_on_commit(task.pk, task.tenant_id, task.last_seq)
+        grow(task, 1)
+    for queue, tenant_id in {(task.queue, task.tenant_id) for task in keyless}:
+        wake_on_commit(queue, tenant_id)
+    for task in tasks:
+        if task.key is not None:
+            enter_line(task)
 
 
 def join_line(task: Task) -> None:
@@ -131,9 +197,10 @@ def leave_line(task: Task) -> bool:
     return bool(gone)
 
 
-def add_to_backlog(changes: Mapping[tuple[int, str], int]) -> None:
+def add_to_backlog(changes: Mapping[tuple[int, str], int], also: Iterable[tuple[int, str]] = ()) -> None:
     """Add to the counters of lanes, and of their tenants, that have one; others are not counted.
 
+    ``also``: lanes whose counters are only locked, with the others in their order.
     Rows are locked in one order, and last in the transaction, so no two callers can block each
     other for ever and nobody waits long.
     """
@@ -142,6 +209,9 @@ def add_to_backlog(changes: Mapping[tuple[int, str], int]) -> None:
         totals[(tenant_id, "")] = totals.get((tenant_id, ""), 0) + count
     if not totals:
         return
+    for tenant_id, queue in also:
+        totals.setdefault((tenant_id, ""), 0)
+        totals.setdefault((tenant_id, queue), 0)
     tenants = [key[0] for key in totals]
     queues = [key[1] for key in totals]
     with connection.cursor() as cursor:

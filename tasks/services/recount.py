@@ -14,6 +14,7 @@ import structlog
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from rest.ties import again_on_ties
 from tasks.models import Backlog
 from tasks.services.ready import recount_backlog
 
@@ -80,6 +81,7 @@ class Recounter:
                 self._open_until[counter] = until
 
 
+@again_on_ties
 def _recount(counters: Iterable[Counter], *, settled: bool | None = None) -> int:
     queued = 0
     for tenant_id, queue in counters:

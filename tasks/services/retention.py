@@ -1,4 +1,4 @@
-"""Forgetting what is older than it is kept: results of tasks, and whole months of history."""
+"""Forgetting results that are older than they are kept (months of history: :mod:`tasks.partitions`)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,3 @@ def results_expire(seconds: float) -> int:
         expired += done
         if done < EXPIRY_BATCH:
             return expired
-
-
-def history_drop(seconds: float) -> int:
-    """Drop the months of events and log lines that ended more than ``seconds`` ago; return how many.
-
-    A month in which a task was submitted that has not ended yet is kept whole.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT drop_history_partitions(now() - make_interval(secs => %s))", [seconds])
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0

@@ -12,6 +12,7 @@ from tasks.errors import InputsLost, KeyConflict, NotRetryable, ParentsFirst
 from tasks.models import Task
 from tasks.parents import Prospect
 from tasks.selectors.files import missing_inputs
+from tasks.services.admission import check_lines
 from tasks.services.graph import judgement_of
 from tasks.services.keys import check_key, take_key
 from tasks.services.later import queue_deadline, remember_due
@@ -29,16 +30,18 @@ def retry(task_id: uuid.UUID, *, by: str, reason: str = "") -> Task:
 
     Raises:
         NotRetryable, ParentsFirst, InputsLost, KeyConflict: see :func:`retry_task`.
+        QueuedLimit: it would enter a line that is full.
     """
     with one_change():
         task = lock_task(task_id)
         retry_task(task, by=by, reason=reason)
+        check_lines([task])
     task.refresh_from_db()
     return task
 
 
 def retry_task(task: Task, *, by: str, reason: str = "") -> None:
-    """Start a new life of a locked task.
+    """Start a new life of a locked task; the caller checks that its line has room.
 
     Descendants that were cancelled only because of it go back to ``blocked`` (to ``scheduled`` before
     their own time); those that a user cancelled, or that completed, stay as they are. The checkpoint

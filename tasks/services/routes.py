@@ -31,12 +31,13 @@ def route_put(
     match: Mapping[str, Any],
     queue: str,
     position: int | None = None,
-    check: Callable[[int], None] = lambda version: None,
+    check: Callable[[int | None], None] = lambda version: None,
 ) -> tuple[Route, bool]:
     """Make a rule, or replace all of it; return it and whether it is new.
 
     ``match`` has the API's members. Without a ``position`` a new rule is the last, and one that is
-    replaced stays where it is. ``check`` sees the version of a rule that is replaced, under the lock.
+    replaced stays where it is. ``check`` sees the version of the rule that is replaced, None where
+    there is none, under the lock.
 
     Raises:
         ValidationFailed: ``match`` names no tenant that exists, or there are too many rules.
@@ -44,14 +45,13 @@ def route_put(
     with _one_at_a_time():
         route = Route.objects.filter(name=name).first()
         made = route is None
+        check(None if route is None else route.version)
         if route is None:
             if Route.objects.count() >= MOST_ROUTES:
                 detail = f"There are {MOST_ROUTES} rules already; delete one, or make one more general."
                 raise ValidationFailed.at("", "too_many", detail)
             last = Route.objects.aggregate(last=Max("position"))["last"] or 0
             route = Route(name=name, position=last + STRIDE, version=0)
-        else:
-            check(route.version)
         route.tenant = _tenant(match.get("tenant"))
         route.type = match.get("type")
         route.labels = dict(match.get("labels") or {})

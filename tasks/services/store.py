@@ -21,6 +21,7 @@ from tasks.announce import announce_on_commit
 from tasks.models import Task
 from tasks.selectors.waiting import places_of
 from tasks.services.ready import line_up
+from tasks.services.transitions import caused
 from tasks.states import Status
 from tasks.wakeup import wake_on_commit
 
@@ -66,7 +67,7 @@ def store(
     queued = task.status == Status.QUEUED
     in_line = queued and task.key is None
     task.last_seq = 1
-    told = {"status": task.status, "from": None, "reason": None, **facts}
+    told = caused({"status": task.status, "from": None, "reason": None, **facts})
     values: dict[str, Any] = {str(field.column): _value(task, field) for field in _given_columns()}
     values |= {"facts": json.dumps(told, ensure_ascii=False), "type_id": type_id}
     storing = _statement(queued, in_line, counted).of(values)

@@ -11,7 +11,9 @@ from django.conf import settings
 from django.db import transaction
 
 from rest.errors import BadRequest, FieldError
+from rest.request_id import current_request_id
 from rest.ties import again_on_ties
+from switchyard.handler import DEFAULT_RETRY
 from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
@@ -25,11 +27,11 @@ from tasks.services.classify import Classified, classify
 from tasks.services.graph import settle
 from tasks.services.keys import active_with, check_key, take_key
 from tasks.services.later import first_deadline, remember_due
-from tasks.services.ready import count_now, one_change
+from tasks.services.ready import one_change
 from tasks.services.store import store
 from tasks.services.transitions import lock_task
 from tasks.states import INITIAL, Reason, Status
-from tasks.submission import DEFAULT_RETRY, Submission, effective_retries
+from tasks.submission import Submission, effective_retries
 from tenants.actor import Actor
 from tenants.models import Tenant
 
@@ -58,15 +60,13 @@ class Submitted(NamedTuple):
     place: Any = None
 
 
-def submit(tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = "") -> Task:
+def submit(tenant: Tenant, actor: Actor, submission: Submission) -> Task:
     """Store a task and return it, as :func:`submit_and_ask` does."""
-    return submit_and_ask(tenant, actor, submission, request_id=request_id).task
+    return submit_and_ask(tenant, actor, submission).task
 
 
 @again_on_ties
-def submit_and_ask(
-    tenant: Tenant, actor: Actor, submission: Submission, *, request_id: str = ""
-) -> Submitted:
+def submit_and_ask(tenant: Tenant, actor: Actor, submission: Submission) -> Submitted:
     """Store a task in the caller's transaction, and ask where it stands if that costs no round trip.
 
     Raises:
@@ -81,7 +81,7 @@ def submit_and_ask(
         if _take_key(tenant, submission):
             # What it replaces may be one of its parents, and has ended now.
             parents = _lock_parents(tenant, submission.depends_on)
-        task, facts = _made(tenant, actor, submission, task_type, classified, parents, request_id)
+        task, facts = _made(tenant, actor, submission, task_type, classified, parents)
         if _is_plain(task, parents) and unlimited(task.queue, limits):
             # Most submissions are like this, and are two questions to the database.
             fault_points.reach("before_commit")
@@ -94,8 +94,6 @@ def submit_and_ask(
         enters_line = task.status == Status.QUEUED
         if not enters_line and any(parent.finished_at is not None for parent in parents):
             settle(task)
-        # The task that this one replaces has made room.
-        count_now()
         admit(tenant.pk, task.queue, limits, enters_line=enters_line)
         fault_points.reach("before_commit")
     return Submitted(task)
@@ -211,7 +209,6 @@ def _made(
     task_type: TaskType,
     classified: Classified,
     parents: list[Task],
-    request_id: str,
 ) -> tuple[Task, dict[str, Any]]:
     """Return the task that is to be stored, and what its first event tells."""
     status = _first_status(submission, parents)
@@ -244,14 +241,12 @@ def _made(
         secrets=list(submission.secrets or task_type.secrets),
         submitted_by=actor.name,
         submitter=actor.key,
-        request_id=request_id,
+        request_id=current_request_id(),
         scheduled_for=submission.scheduled_for,
         deadline_at=first_deadline(status, submission.queue_timeout, submission.scheduled_for),
     )
     facts: dict[str, Any] = {"by": actor.name, "type": task.type, "queue": task.queue}
     facts.update(classified.facts)
-    if request_id:
-        facts["request_id"] = request_id
     if submission.scheduled_for:
         facts["scheduled_for"] = submission.scheduled_for.isoformat()
     return task, facts

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
+from rest.request_id import current_request_id
 from tasks.announce import announce_on_commit
 from tasks.errors import Moved
 from tasks.models import Event, Task, TaskFile
@@ -46,7 +47,8 @@ def move(
     columns["status"] = to.value
     columns["status_reason"] = str(reason) if reason else None
     if is_terminal(to):
-        columns["finished_at"] = Now()
+        # Never before its start, also where the database's clock was set back since.
+        columns["finished_at"] = Greatest("started_at", Now())
         columns["next_retry_at"] = None
     elif is_terminal(before):
         columns["finished_at"] = None
@@ -78,7 +80,7 @@ class End(NamedTuple):
 END_MANY = """
 UPDATE task
    SET status = %(to)s, status_reason = ended.reason, last_seq = task.last_seq + 1,
-       finished_at = statement_timestamp(), next_retry_at = NULL
+       finished_at = greatest(task.started_at, statement_timestamp()), next_retry_at = NULL
   FROM unnest(%(ids)s::uuid[], %(reasons)s::text[], %(seqs)s::bigint[]) AS ended(id, reason, seq)
  WHERE task.id = ended.id AND task.last_seq = ended.seq
 """
@@ -105,7 +107,7 @@ def end_many(ends: Sequence[End], to: Status) -> None:
     _forget_uploads([end.task for end in ends if end.task.status == Status.ALLOCATED])
     events = []
     for task, reason, facts in ends:
-        data = {"status": to.value, "from": task.status, "reason": reason.value, **facts}
+        data = caused({"status": to.value, "from": task.status, "reason": reason.value, **facts})
         task.status, task.status_reason, task.last_seq = to.value, reason.value, task.last_seq + 1
         events.append(
             Event(task_id=task.pk, seq=task.last_seq, tenant_id=task.tenant_id, kind="state", data=data)
@@ -129,6 +131,12 @@ def note(task: Task, kind: str, data: Mapping[str, Any], *, run: int | None = No
     _write_event(task, kind=kind, run=run, data=data)
 
 
+def caused(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event's data with the request that it is due to; workers and dispatchers have none."""
+    request_id = current_request_id()
+    return {**data, "request_id": request_id} if request_id else dict(data)
+
+
 def _write_event(task: Task, *, kind: str, run: int | None, data: Mapping[str, Any]) -> None:
     Event.objects.create(
         task_id=task.pk,
@@ -136,6 +144,6 @@ def _write_event(task: Task, *, kind: str, run: int | None, data: Mapping[str, A
         tenant_id=task.tenant_id,
         kind=kind,
         run=run,
-        data=dict(data),
+        data=caused(data),
     )
     announce_on_commit(task.pk, task.tenant_id, task.last_seq)

@@ -93,7 +93,7 @@ def worker_gone(worker_id: uuid.UUID, *, lost: bool = False) -> None:
     )
 
 
-def worker_drain(worker_id: uuid.UUID, *, actor: str) -> bool:
+def worker_drain(worker_id: uuid.UUID, *, actor: str, reason: str = "") -> bool:
     """Ask a worker to finish what it runs and end; its machine's pool manager starts another first.
 
     False if it was asked before.
@@ -109,7 +109,7 @@ def worker_drain(worker_id: uuid.UUID, *, actor: str) -> bool:
         if worker.status == "draining" or worker.drain_requested_at is not None:
             return False
         Worker.objects.filter(pk=worker_id).update(drain_requested_at=Now())
-        record(actor=actor, action="worker.drain", object=f"worker:{worker_id}")
+        record(actor=actor, action="worker.drain", object=f"worker:{worker_id}", reason=reason)
     return True
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from rest.etags import etag, require_match
 from rest.idempotency import Created, create_once
 from rest.pagination import PARAMETERS, page_of
 from rest.parsing import Request
@@ -17,7 +18,7 @@ from tenants.access import TenantView
 from tenants.api.serializers import TokenBody
 from tenants.api.shapes import token_shape
 from tenants.selectors import token_get, tokens_of
-from tenants.services import token_issue, token_revoke
+from tenants.services import token_issue, token_revoke, token_version
 
 
 class Tokens(TenantView):
@@ -66,10 +67,15 @@ class Token(TenantView):
     @extend_schema(operation_id="tokens_read", responses={200: dict[str, Any]})
     def get(self, request: Request, tenant: str, token: UUID) -> Response:
         """Show one token."""
-        return Response(token_shape(token_get(self.tenant, token)))
+        found = token_get(self.tenant, token)
+        return Response(token_shape(found), headers={"ETag": etag(token_version(found))})
 
     @extend_schema(operation_id="tokens_revoke", responses={204: None})
     def delete(self, request: Request, tenant: str, token: UUID) -> Response:
         """Revoke it at once; it stays in the list."""
-        token_revoke(actor=self.actor, token=token_get(self.tenant, token))
+        token_revoke(
+            actor=self.actor,
+            token=token_get(self.tenant, token),
+            check=lambda version: require_match(request, version, required=False),
+        )
         return Response(status=204)

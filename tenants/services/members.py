@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 
 from audit.services import record
+from rest.errors import NotFound
 from tenants.actor import Actor
 from tenants.errors import AlreadyMember, LastOwner, RoleRequired, ScopesExceeded
 from tenants.models import Membership, Tenant
@@ -44,6 +45,7 @@ def member_role_set(
     """Give a member another role; ``check`` sees the locked row first (for ``If-Match``).
 
     Raises:
+        NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
         ScopesExceeded: a role, given or taken, may do what the actor may not.
@@ -73,6 +75,7 @@ def member_remove(
     """Remove a member; ``check`` as for :func:`member_role_set`.
 
     Raises:
+        NotFound: the member is gone meanwhile.
         LastOwner
         RoleRequired: only an owner (or a platform operator) touches owners.
         ScopesExceeded: a role, given or taken, may do what the actor may not.
@@ -89,9 +92,17 @@ def member_remove(
 
 
 def _lock(tenant: Tenant, member: Membership) -> Membership:
-    """Lock the tenant first, so that two owners cannot remove each other at the same time."""
+    """Lock the tenant first, so that two owners cannot remove each other at the same time.
+
+    Raises:
+        NotFound: the member was removed while we waited.
+    """
     Tenant.objects.select_for_update().get(pk=tenant.pk)
-    return Membership.objects.select_related("user").get(pk=member.pk)
+    found = Membership.objects.select_for_update(of=("self",)).select_related("user")
+    locked = found.filter(pk=member.pk).first()
+    if locked is None:
+        raise NotFound()
+    return locked
 
 
 def _within_own(actor: Actor, *roles: str) -> None:

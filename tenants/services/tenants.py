@@ -60,6 +60,7 @@ def tenant_change(
     actor: Actor,
     slug: str,
     changes: dict[str, Any],
+    reason: str = "",
     check: Callable[[Tenant], None] = lambda tenant: None,
 ) -> Tenant:
     """Change some of ``name``, ``paused``, ``network_permitted``.
@@ -90,7 +91,7 @@ def tenant_change(
             action="tenant.change",
             object=f"tenant:{tenant.slug}",
             tenant_id=tenant.pk,
-            reason=actor.reason,
+            reason=reason or actor.reason,
             data=changed,
         )
     return tenant

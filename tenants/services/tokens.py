@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
@@ -63,11 +63,23 @@ def operator_token_issue(
     return _issue(actor=actor, tenant=None, operator=True, name=name, scopes=[ALL], lifetime=expires_in)
 
 
-def token_revoke(*, actor: Actor, token: ApiToken) -> ApiToken:
-    """Revoke a token at once; revoking it again changes nothing."""
+def token_version(token: ApiToken) -> str:
+    """Return what its revocation alone changes: a token is used all the time, and edited never."""
+    return "issued" if token.revoked_at is None else "revoked"
+
+
+def token_revoke(
+    *, actor: Actor, token: ApiToken, check: Callable[[str], None] = lambda version: None
+) -> ApiToken:
+    """Revoke a token at once; revoking it again changes nothing.
+
+    ``check`` sees its version first, under the lock.
+    """
     with transaction.atomic():
-        revoked = ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=Now())
-        if revoked:
+        locked = ApiToken.objects.select_for_update().get(pk=token.pk)
+        check(token_version(locked))
+        if locked.revoked_at is None:
+            ApiToken.objects.filter(pk=token.pk).update(revoked_at=Now())
             record(
                 actor=actor.name,
                 action="token.revoke",

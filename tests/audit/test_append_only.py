@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.db import ProgrammingError, connection, transaction
-from structlog.contextvars import bound_contextvars
 
 from audit.models import AuditEntry
 from audit.services import record
+from rest.request_id import answering
 
 
 @pytest.mark.django_db
@@ -31,7 +31,7 @@ def test_the_database_refuses_to_change_the_trail(statement: str) -> None:
 
 @pytest.mark.django_db
 def test_an_entry_carries_the_request_that_caused_it() -> None:
-    with bound_contextvars(request_id="req-7"):
+    with answering("req-7"):
         entry = record(
             actor="operator:root",
             action="tenant.create",

@@ -8,6 +8,7 @@ it forwards, holds back, delays or cuts.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -23,9 +24,10 @@ SLOW_SECONDS = 0.05
 EVERYBODY = "*"
 
 # PostgreSQL's message that says that a COMMIT was done: CommandComplete, length 11, the tag.
-COMMIT_ANSWER = b"C\x00\x00\x00\x0bCOMMIT\x00"
-# A client's COMMIT as a simple query: the tag Q, length 11, the text.
-COMMIT_ASKED = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+COMMIT_ANSWER = re.compile(re.escape(b"C\x00\x00\x00\x0bCOMMIT\x00"))
+# A client's COMMIT in a simple query: by itself (the tag Q, length 11, the text), or among statements
+# that are sent together (rest.statements).
+COMMIT_ASKED = re.compile(rb"(?:Q\x00\x00\x00\x0b|;\n)COMMIT(?:;\n|\x00)")
 
 
 class Way(Enum):
@@ -66,7 +68,7 @@ class Proxy:
     port: int = 0
     links: set[_Link] = field(default_factory=set)
     _ways: dict[str, Way] = field(default_factory=dict)
-    _commits: dict[bytes, str] = field(default_factory=dict)
+    _commits: dict[re.Pattern[bytes], str] = field(default_factory=dict)
     #: How often an armed commit trap has sprung.
     sprung: int = 0
 
@@ -177,7 +179,7 @@ class Proxy:
 
     def _trapped(self, link: _Link, chunk: bytes) -> bool:
         for text, role in list(self._commits.items()):
-            if text in chunk and self._concerns(role, link):
+            if text.search(chunk) and self._concerns(role, link):
                 del self._commits[text]
                 self.sprung += 1
                 return True

@@ -285,11 +285,6 @@ class Stage:
                     found.append(f"{waiting} messages in {queue}")
         return found
 
-    def slots_free(self) -> bool:
-        """Whether nothing runs: the usage that the API shows is zero."""
-        usage = self.work.get("usage")
-        return usage["running"] == 0 and usage["queued"] == 0
-
 
 def can_mount() -> bool:
     """Whether the servers can be given a disk of their own: root, and a system that lets it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -21,15 +22,19 @@ from tests.conftest import Eventually
 from tests.e2e.work import Json
 
 WATCHERS = 100
+CONNECTED = 80
 BACKLOG = 1000
 LEAST_RUNS = 120
 MESSAGES_PER_RUN = 1.2
 
 
-def follow(stage: Stage, task: Json, *, seconds: float) -> list[int]:
-    """Follow a task by WebSocket to its end, reconnecting with ``after``; return the numbers seen."""
-    import json
+def follow(
+    stage: Stage, task: Json, *, seconds: float, connected: threading.Semaphore | None = None
+) -> list[int]:
+    """Follow a task by WebSocket to its end, reconnecting with ``after``; return the numbers seen.
 
+    ``connected`` is released once, at the first frame.
+    """
     path = f"/ws/v1/tenants/{stage.platform.tenant}/tasks/{task['id']}"
     address = stage.platform.url.replace("http", "ws") + path
     headers = {"Authorization": f"Bearer {stage.platform.credentials['token']}"}
@@ -43,6 +48,9 @@ def follow(stage: Stage, task: Json, *, seconds: float) -> list[int]:
             ) as socket:
                 while True:
                     frame: dict[str, Any] = json.loads(socket.recv(deadline - time.monotonic()))
+                    if connected is not None:
+                        connected.release()
+                        connected = None
                     if frame["kind"] == "end":
                         return seen
                     if frame["kind"] != "snapshot":
@@ -55,8 +63,16 @@ def test_a_hundred_sockets_survive_a_killed_web_process_without_gap_or_double(st
     task = stage.submit(params={"seconds": 8, "steps": 20}, queue="critical")
     stage.work.until(task, "running")
     with ThreadPoolExecutor(WATCHERS) as threads:
-        watched = [threads.submit(follow, stage, task, seconds=60) for _ in range(WATCHERS)]
-        time.sleep(2)  # most have connected; the others connect to the next process
+        connected = threading.Semaphore(0)
+        watched = [
+            threads.submit(follow, stage, task, seconds=60, connected=connected) for _ in range(WATCHERS)
+        ]
+        deadline = time.monotonic() + 20
+        # The others connect to the next process.
+        for number in range(CONNECTED):
+            left = max(0, deadline - time.monotonic())
+            assert connected.acquire(timeout=left), f"{number} of {WATCHERS} have connected"
+        assert stage.work.task(task)["status"] == "running"
         stage.platform.signal("web")
         seen = [each.result() for each in watched]
     last = stage.work.task(task)["last_seq"]

@@ -115,9 +115,11 @@ def test_connections_cut_around_a_commit_of_workers_lose_and_double_nothing(
     lines = [f"line {number}" for number in range(20)]
     tasks = []
     for _ in range(6):
+        sprung = stage.database.sprung
         getattr(stage.database, cut)("worker")
         tasks.append(stage.submit(params={"steps": 5, "seconds": 0.5, "stdout": "\n".join(lines)}))
         stage.work.end_of(tasks[-1])
+        assert stage.database.sprung == sprung + 1, "no COMMIT was cut"
     for task in tasks:
         done = stage.work.task(task)
         assert done["status"] == "completed"

@@ -140,11 +140,9 @@ def test_a_flushed_broker_loses_nothing_and_runs_nothing_twice(
         work.check_history(task)
 
 
-def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(
-    platform: Platform, work: Work
-) -> None:
+def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(work: Work) -> None:
     task = work.submit(params={"seconds": 4, "tell_time": True})
-    supervisor = supervisor_of(platform, work, task)
+    supervisor = speaking_supervisor(work, task)
     tree = of_run(task["id"])
     assert len(tree) >= 2
     os.kill(supervisor, signal.SIGKILL)
@@ -156,7 +154,7 @@ def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(
 
 def test_a_killed_handler_server_loses_its_runs_and_fails_none(platform: Platform, work: Work) -> None:
     task = work.submit(params={"seconds": 4, "tell_time": True}, queue="batch")
-    supervisor_of(platform, work, task)
+    speaking_supervisor(work, task)
     (server,) = [pid for pid in children(platform.pid("batch")) if "inside.server" in command_line(pid)]
     tree = of_run(task["id"])
     os.kill(server, signal.SIGKILL)
@@ -207,16 +205,14 @@ def test_a_worker_that_is_killed_while_it_drains_is_lost_like_any_other(
         work.check_history(task)
 
 
-def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(
-    platform: Platform, work: Work
-) -> None:
+def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(work: Work) -> None:
     # The test kills the supervisors: at level `full` no handler can.
     params = {"seconds": 60, "tell_time": True}
     poison = work.submit(params=params, max_retries=9)
     once = work.submit(params=params, max_retries=9, idempotent=False)
-    os.kill(supervisor_of(platform, work, once), signal.SIGKILL)
-    os.kill(supervisor_of(platform, work, poison), signal.SIGKILL)
-    os.kill(supervisor_of(platform, work, poison, attempt=2), signal.SIGKILL)
+    os.kill(speaking_supervisor(work, once), signal.SIGKILL)
+    os.kill(speaking_supervisor(work, poison), signal.SIGKILL)
+    os.kill(speaking_supervisor(work, poison, attempt=2), signal.SIGKILL)
     for task, reason, starts in ((poison, "poison", 2), (once, "lost", 1)):
         done = work.end_of(task, seconds=90)
         assert (done["status"], done["status_reason"]) == ("failed", reason)
@@ -224,18 +220,16 @@ def test_poison_starts_exactly_twice_and_what_is_not_idempotent_once(
         work.check_history(task)
 
 
-def supervisor_of(platform: Platform, work: Work, task: Json, *, attempt: int = 1) -> int:
-    """Wait for an attempt to say something; return its supervisor's process id, as operators see it."""
-    path = f"tenants/{platform.tenant}/tasks/{task['id']}"
+def speaking_supervisor(work: Work, task: Json, *, attempt: int = 1) -> int:
+    """Wait for an attempt to say something; return its supervisor's process id."""
     deadline = time.monotonic() + 60
-    with platform.operator() as operator:
-        while time.monotonic() < deadline:
-            for run in operator.get(path).json()["runs"]:
-                if (run["attempt"], run["status"]) != (attempt, "running"):
-                    continue
-                if work.texts(task, run=attempt):
-                    return int(run["pid"])
-            time.sleep(0.05)
+    while time.monotonic() < deadline:
+        for run in work.runs(task):
+            if (run["attempt"], run["status"]) != (attempt, "running"):
+                continue
+            if work.texts(task, run=attempt):
+                return int(run["pid"])
+        time.sleep(0.05)
     raise AssertionError(f"attempt {attempt} does not run")
 
 

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from config.environment import Environment
+from ops.pools.workers import seconds_to_stop
+from ops.up.components import POOL_MARGIN
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 OURS = ("migrate", "web", "dispatcher", "beat", "system", "critical", "normal", "batch")
@@ -73,7 +75,7 @@ def test_a_pool_may_drain_before_docker_kills_it(compose: dict[str, Any], name: 
     service = compose["services"][name]
     drain = float(service["environment"]["SWITCHYARD_DRAIN"])
     grace = float(Environment.model_fields["cancel_grace"].default)
-    assert seconds(service["stop_grace_period"]) > drain + grace + 20
+    assert seconds(service["stop_grace_period"]) > seconds_to_stop(drain, grace) + POOL_MARGIN
     assert service["environment"]["SWITCHYARD_POOLS"].startswith(f"{name}=")
 
 

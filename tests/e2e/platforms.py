@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 150.0
 STOP_SECONDS = 90.0
 
-# Every time constant shortened by settings, as SCENARIOS.md asks; never by changing code. Not so short
+# Every time constant shortened by settings, never by changing code. Not so short
 # that a busy machine passes them: a message that is claimed later than its timeout runs nothing.
 SHORT_TIMES = {
     "SWITCHYARD_LEASE": "4",

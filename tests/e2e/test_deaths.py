@@ -1,7 +1,4 @@
-"""What is left of a task when a process dies under it: a worker, a supervisor, the web process.
-
-SCENARIOS.md, of sections E, F and G.
-"""
+"""What is left of a task when a process dies under it: a worker, a supervisor, the web process."""
 
 from __future__ import annotations
 
@@ -20,23 +17,11 @@ from tests.e2e.work import Json, Work
 LEASE_AND_SCAN_SECONDS = 10.0
 
 
-def runs_of(platform: Platform, task: Json) -> list[Json]:
-    """A task's runs as operators see them, the oldest first."""
-    with platform.operator() as operator:
-        found = operator.get(f"tenants/{platform.tenant}/tasks/{task['id']}").json()
-    return sorted(found["runs"], key=lambda run: int(run["attempt"]))
-
-
-def supervisor_of(platform: Platform, task: Json) -> int:
-    """The process that guards a task's newest run."""
-    return int(runs_of(platform, task)[-1]["pid"])
-
-
-def test_a_cancelled_run_whose_supervisor_dies_ends_cancelled(work: Work, platform: Platform) -> None:
+def test_a_cancelled_run_whose_supervisor_dies_ends_cancelled(work: Work) -> None:
     params = {"seconds": 60, "ignore_cancel": True, "ignore_sigterm": True}
     task = work.submit(params=params, max_retries=3)
     work.until(task, "running")
-    pid = supervisor_of(platform, task)
+    pid = work.supervisor_of(task)
     os.kill(pid, signal.SIGSTOP)
     assert work.post(f"tasks/{task['id']}/cancel")["changed"]
     os.kill(pid, signal.SIGKILL)
@@ -61,18 +46,16 @@ def test_a_killed_worker_loses_its_run_and_another_one_completes_the_task(
     assert (done["status"], done["counts"]["losses"], done["counts"]["failures"]) == ("completed", 1, 0)
     states = [each["data"]["status"] for each in work.events(task) if each["kind"] == "state"]
     assert states == ["queued", "running", "queued", "running", "completed"]
-    first, second = runs_of(platform, task)
+    first, second = work.runs(task)
     assert first["worker"] != second["worker"]
     work.check_history(task)
 
 
-def test_a_lost_task_that_is_not_idempotent_fails_and_who_waits_is_told(
-    work: Work, platform: Platform
-) -> None:
+def test_a_lost_task_that_is_not_idempotent_fails_and_who_waits_is_told(work: Work) -> None:
     task = work.submit(params={"seconds": 60}, idempotent=False)
     work.until(task, "running")
     began = time.monotonic()
-    os.kill(supervisor_of(platform, task), signal.SIGKILL)
+    os.kill(work.supervisor_of(task), signal.SIGKILL)
     told = work.get(f"tasks/{task['id']}/wait", timeout=60)
     assert time.monotonic() - began < LEASE_AND_SCAN_SECONDS + 10
     assert (told["status"], told["status_reason"], told["attempt"]) == ("failed", "lost", 1)

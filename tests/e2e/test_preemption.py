@@ -1,4 +1,4 @@
-"""Batch work under critical pressure, on a platform with one slot for each (SCENARIOS 14 and 19)."""
+"""Batch work under critical pressure, on a platform with one slot for each."""
 
 from __future__ import annotations
 

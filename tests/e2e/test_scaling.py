@@ -21,7 +21,7 @@ __all__ = ["environment"]
 CAPACITY = 5
 IDLE = 4
 RESTORED_SECONDS = 30.0
-"""SCENARIOS 108; docs/scaling.md promises half of it on a machine that is not this busy."""
+"""docs/scaling.md promises half of it on a machine that is not this busy."""
 
 Scale = Callable[..., "subprocess.CompletedProcess[str]"]
 

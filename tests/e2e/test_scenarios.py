@@ -1,4 +1,4 @@
-"""SCENARIOS.md, sections A, C, D, E and F, through the public interface of a whole platform.
+"""What users and operators do and see, through the public interface of a whole platform.
 
 What the other files of this folder show already is not shown again here.
 """

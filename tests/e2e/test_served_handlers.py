@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Eventually
 from tests.e2e.platforms import Platform, command_line, temporary_platform
-from tests.e2e.work import Json, Work
+from tests.e2e.work import Work
 from tests.processes import lives
 from workers.sandbox.tree import of_run
 
@@ -29,12 +29,6 @@ def platform() -> Iterator[Platform]:
 def servers(platform: Platform) -> list[int]:
     """Return the handler servers and the keepers that they have forked."""
     return [pid for pid in platform.processes() if SERVER in command_line(pid)]
-
-
-def supervisor_of(platform: Platform, task: Json) -> int:
-    with platform.operator() as http:
-        answer = http.get(f"tenants/{platform.tenant}/tasks/{task['id']}")
-    return int(answer.json()["runs"][-1]["pid"])
 
 
 def test_runs_end_as_ever_and_no_keeper_stays(
@@ -71,15 +65,13 @@ def test_a_killed_supervisor_leaves_nothing_of_its_run_and_another_completes_it(
 
     eventually(has_begun, seconds=20)
     keepers = {pid for pid in before if parent(pid) in before}
-    os.kill(supervisor_of(platform, task), signal.SIGKILL)
+    os.kill(work.supervisor_of(task), signal.SIGKILL)
     eventually(lambda: not any(map(lives, keepers)), seconds=2)
     done = work.end_of(task)
     assert [run["status"] for run in done["runs"]] == ["lost", "completed"]
 
 
-def test_a_killed_server_loses_its_runs_and_fails_none(
-    platform: Platform, work: Work, eventually: Eventually
-) -> None:
+def test_a_killed_server_loses_its_runs_and_fails_none(work: Work, eventually: Eventually) -> None:
     params = {"seconds": 5, "tell_time": True}
     tasks = [work.submit(params=params, idempotent=each) for each in (True, False)]
     for task in tasks:

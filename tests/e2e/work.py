@@ -23,11 +23,21 @@ class Work:
         self.http = platform.client()
 
     def submit(self, type: str = "test.dummy", *, expect: int = 201, **body: Any) -> Json:
-        """Submit a task; ``params`` and the options of API.md are keywords."""
+        """Submit a task; ``params`` and the options of `/api/v1/docs` are keywords."""
         answer = self.http.post("tasks", json={"type": type, **body})
         assert answer.status_code == expect, answer.text[:2000]
         found: Json = answer.json()
         return found
+
+    def runs(self, task: Json) -> list[Json]:
+        """Return a task's runs as operators see them, the oldest first."""
+        with self.platform.operator() as operator:
+            found = operator.get(f"tenants/{self.platform.tenant}/tasks/{task['id']}").json()
+        return sorted(found["runs"], key=lambda run: int(run["attempt"]))
+
+    def supervisor_of(self, task: Json) -> int:
+        """Return the process that guards a task's newest run."""
+        return int(self.runs(task)[-1]["pid"])
 
     def shell(self, *command: str, **body: Any) -> Json:
         """Submit a command."""

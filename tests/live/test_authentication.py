@@ -138,6 +138,28 @@ def test_a_session_from_elsewhere_is_refused_and_a_token_is_not(
         assert hear(client)["kind"] == "snapshot"
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"subprotocols": ["bearer"]},
+        {"subprotocols": ["ticket"]},
+        {"subprotocols": ["chat", "bearer"]},
+        {"extra": {"Authorization": ""}},
+    ],
+)
+def test_naming_a_credential_without_showing_one_lets_no_foreign_page_in(
+    web: Web, lasting_world: World, job: Job, shown: dict[str, Any]
+) -> None:
+    headers = {**cookie(lasting_world, "bob"), **shown.get("extra", {})}
+    options = {"headers": headers, "subprotocols": shown.get("subprotocols")}
+    with pytest.raises(InvalidStatus) as refused:
+        with dial(web, task_path(job), origin="https://evil.example", **options):
+            pass
+    assert refused.value.response.status_code == 403
+    with dial(web, task_path(job), origin="http://testserver", **options) as client:
+        assert hear(client)["kind"] == "snapshot"
+
+
 def test_a_host_of_somebody_else_makes_no_page_ours(web: Web, lasting_world: World, job: Job) -> None:
     headers = {**cookie(lasting_world, "bob"), "Host": "evil.example"}
     with pytest.raises(InvalidStatus):

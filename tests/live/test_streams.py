@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -114,6 +115,54 @@ def test_a_log_stream_has_the_lines_of_the_streams_asked_for(
     assert told[0].data["data"]["lines"][0]["text"] == "err"
     with listening(address(web, job, "log", "?run=2"), bearer(token)) as stream:
         assert [message.data["kind"] for message in stream] == ["end"]
+
+
+def lines_told(web: Web, job: Job, token: str, query: str, **headers: str) -> list[tuple[str, str]]:
+    """Return the lines of a log stream that has ended, each with the number of its event."""
+    with listening(address(web, job, "log", query), {**bearer(token), **headers}) as stream:
+        *told, end = stream
+    assert end.event == "end"
+    return [(message.id, line["text"]) for message in told for line in message.data["data"]["lines"]]
+
+
+def test_a_log_stream_takes_the_filters_that_its_page_takes(
+    web: Web, lasting_world: World, token: str
+) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("One", "two")
+    job.print("three", "four", stream="stderr")
+    job.complete()
+    assert lines_told(web, job, token, "?q=o") == [("3", "One"), ("3", "two"), ("4", "four")]
+    assert lines_told(web, job, token, "?q=ONE&stream=stdout") == [("3", "One")]
+    assert lines_told(web, job, token, "?q=five") == []
+    with httpx2.Client(trust_env=False, headers=bearer(token)) as client:
+        rows = client.get(address(web, job, "log")).json()["results"]
+    for query in (f"from={rows[1]['at']}&to={rows[1]['at']}", f"to={rows[1]['at']}"):
+        with httpx2.Client(trust_env=False, headers=bearer(token)) as client:
+            page = client.get(address(web, job, "log", f"?{query}")).json()["results"]
+        told = lines_told(web, job, token, f"?{query}")
+        assert told == [(str(row["seq"]), row["text"]) for row in page]
+        assert ("3", "two") in told
+    assert lines_told(web, job, token, "?from=2100-01-01T00:00:00Z") == []
+
+
+def test_a_log_stream_goes_on_where_a_page_ended(web: Web, lasting_world: World, token: str) -> None:
+    job = submitted(lasting_world.acme).run()
+    job.print("one", "two", "three")
+    job.print("four")
+    job.complete()
+    with httpx2.Client(trust_env=False, headers=bearer(token)) as client:
+        following = client.get(address(web, job, "log", "?limit=2")).json()["next"]
+    position = parse_qs(urlsplit(following).query)["after"][0]
+    assert position == "3.2"
+    assert lines_told(web, job, token, f"?after={position}") == [("3", "three"), ("4", "four")]
+    assert lines_told(web, job, token, "?after=3.3") == [("4", "four")]
+    assert lines_told(web, job, token, "?after=3") == [("4", "four")]
+    # A browser that reconnects repeats the address; of the event that it names it has all lines.
+    assert lines_told(web, job, token, "?after=3.1", **{"Last-Event-ID": "3"}) == [("4", "four")]
+    for wrong in ("3.0", "3.", "99.1", "x"):
+        answer = refused(address(web, job, "log", f"?after={wrong}"), bearer(token))
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "query:after")
 
 
 def test_a_quiet_stream_shows_that_it_lives(

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from ops.pools import housekeeping
 from ops.pools.housekeeping import Housekeeping, attempt_of
@@ -20,16 +23,19 @@ from ops.pools.records import Machine, Records
 from ops.pools.workers import ID_VARIABLE, Pulse, WorkerPlan, pulse, worker_program
 from ops.supervision.programs import Watched
 from switchyard.bounds import Bounds
-from tasks.models import PoolBounds, PoolMachine, Run, TaskType, Worker
+from tasks import aside
+from tasks.clock import database_now
+from tasks.models import PoolBounds, PoolMachine, Run, Task, TaskType, Worker
 from tasks.services.pools import PoolReport
 from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, publish_types, running, start_platform, submitted
+from tests.tasks.refusing import Refuse, forgive, refuse
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
 from workers.publishing import described_types
 from workers.sandbox import SandboxError
 from workers.sandbox.workspace import make_workspace
 
-__all__ = ["the_trail_may_be_emptied_between_tests"]
+__all__ = ["refuse", "the_trail_may_be_emptied_between_tests"]
 
 
 @pytest.fixture
@@ -207,6 +213,32 @@ def test_a_supervisor_that_ended_itself_without_its_lease_makes_no_poison(
     records.write()
     task.refresh_from_db()
     assert (task.status, task.losses, task.crashes) == ("queued", 1, 0)
+
+
+def test_a_run_that_cannot_be_given_up_keeps_no_worker_from_being_seen(
+    tenant: Tenant, records: Records, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good, other = (submitted(tenant) for _ in range(3))
+    for task, pid in ((bad, 4711), (good, 4712), (other, 4713)):
+        running(task)
+        Run.objects.filter(task=task).update(pid=pid)
+    refuse("task", "id", bad)
+    Worker.objects.update(seen_at=Now() - timedelta(minutes=1))
+    records.now([a_pulse((1, 4711, -9), (2, 4712, -9))], clean=True)
+    records.write()
+    status = dict(Task.objects.values_list("pk", "status"))
+    assert (status[bad.pk], status[good.pk], status[other.pk]) == ("running", "queued", "running")
+    assert Worker.objects.get(pk=WORKER).seen_at > database_now() - timedelta(seconds=30)
+    # The whole worker dies: what can be given up is, and the rest as soon as that is possible.
+    records.now([], clean=True)
+    records.write()
+    other.refresh_from_db()
+    assert other.status == "queued"
+    forgive()
+    monkeypatch.setattr(records._not_lost, "_clock", lambda: time.monotonic() + aside.SECONDS)
+    records.write()
+    bad.refresh_from_db()
+    assert (bad.status, bad.losses) == ("queued", 1)
 
 
 def test_a_worker_that_drained_is_gone_and_not_lost(tenant: Tenant, records: Records) -> None:

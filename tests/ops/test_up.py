@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psycopg
@@ -174,6 +175,38 @@ def test_stop_leaves_nothing_on_the_machine_and_data_survive(
     assert mine.credentials["token"] == before["token"]
     with mine.client() as client:
         assert client.get(f"tasks/{task}").json()["status"] == "scheduled"
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Return what `up --json` printed: one object a line, and nothing else."""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_programs_are_told_one_object_a_line(mine: Platform) -> None:
+    second = mine.up("--json", seconds=30)
+    (refused,) = told(second)
+    assert (second.returncode, refused["kind"]) == (1, "error")
+    assert mine.url in refused["text"]
+    stopped = mine.up("--stop", "--json", seconds=120)
+    assert stopped.returncode == 0
+    assert [each["kind"] for each in told(stopped)] == ["step", "stopped"]
+    idle = mine.up("--stop", "--json", seconds=30)
+    (nothing,) = told(idle)
+    assert (idle.returncode, nothing["kind"]) == (0, "stopped")
+    assert "nothing runs" in nothing["text"]
+    started = mine.up("--detach", "--port", "0", "--json")
+    assert started.returncode == 0
+    *steps, ready = told(started)
+    assert {each["kind"] for each in steps} == {"step"}
+    assert all(each["text"] and each["seconds"] >= 0 for each in steps)
+    mine.credentials = json.loads((mine.state / "credentials.json").read_text())
+    assert ready.pop("seconds") >= steps[-1]["seconds"]
+    assert ready == {
+        "kind": "ready",
+        **{name: mine.credentials[name] for name in ("url", "tenant", "user", "password")},
+        "credentials": str(mine.state / "credentials.json"),
+    }
+    assert answers_at(ready["url"])
 
 
 def test_a_taken_port_is_told_in_one_sentence(tmp_path: Path, mine: Platform) -> None:

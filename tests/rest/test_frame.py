@@ -47,6 +47,10 @@ def test_if_match_compares_strongly() -> None:
     with pytest.raises(PreconditionRequired):
         require_match(sent(None), 3)
     require_match(sent(None), 3, required=False)
+    require_match(sent(None), None)
+    for meant in ('"3"', "*"):
+        with pytest.raises(PreconditionFailed):
+            require_match(sent(meant), None)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ def test_pages_are_newest_first_and_lead_to_each_other(world: World) -> None:
     assert "limit=2" in second["next"]
 
 
+def test_links_have_the_public_address_whatever_the_request_came_by(world: World) -> None:
+    caller = world.token(name="0")
+    issue(world, "1", "2")
+    middle = caller.get(f"{TOKENS}?limit=1").json()["next"]
+    # As behind a proxy: the server itself is spoken to under another name, port and scheme.
+    path = middle.removeprefix("http://testserver")
+    found = caller.get(path, Host="127.0.0.1:8000").json()
+    for link in (middle, found["next"], found["previous"]):
+        assert link.startswith(f"http://testserver{TOKENS}?limit=1&cursor=")
+
+
 def test_rows_inserted_meanwhile_shift_nothing(world: World) -> None:
     caller = world.token(name="0")
     issue(world, "1", "2", "3")

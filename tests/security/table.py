@@ -86,22 +86,25 @@ Level `full` is built by our own launcher (`workers/sandbox/inside`), also where
 - **`process`** keeps no file, socket or process of the same user from a handler.
 - **Memory.** `memory_mb` is RLIMIT_DATA for each process (what it may write to; V8, Go and Java reserve
   far more address space than they use), and a sampled sum over the tree. Shared mappings count only
-  in the sum. Exact limits for a whole tree need a cgroup: run workers in containers with one.
+  in the sum. Files that are nothing but memory (memfd), which neither sees, do not exist at `full` and
+  `container`. System V's shared memory and message queues are refused at `container`, because they would
+  outlive the run (PostgreSQL does not start there), and end with it at `full`; segments that no process
+  maps are not counted. Exact limits for a whole tree need a cgroup: run workers in containers with one.
 - **Processes.** Refused by the kernel per user at `full` and with an own user; everywhere the supervisor
   counts the tree and ends a run that has more than it may.
 - **Disk.** One file is limited exactly (RLIMIT_FSIZE), the workspace by sampling; give workspaces a file
   system of their own where a burst matters.
 - **Network.** Off: at `full` only the run's own loopback, at `container` no internet sockets at all.
   Granted: at `full` only through the supervisor's proxy, which refuses private, loopback, link-local,
-  shared, reserved and metadata addresses (by HTTP_PROXY and friends; programs that ignore these have
+  shared, reserved and metadata addresses, this machine's own, and the platform's PostgreSQL, Redis
+  and broker wherever they are (by HTTP_PROXY and friends; programs that ignore these have
   no network, and names are resolved by the proxy alone); at `container` and `process` the network is
   simply open, so those levels need a firewall beside them. `http.request` checks its addresses itself there.
 - **Unix sockets.** Allowed at `full`, where none of the machine's can be seen; refused at `container`
   (socketpair works), which breaks programs that talk to themselves that way.
 - **/proc.** `container` shows a program none of it, not even itself, because Landlock cannot tell
   processes apart there.
-- **What may be executed.** Anything, also what the run wrote itself or holds in memory (memfd): a
-  workspace is there to build in.
+- **What may be executed.** Anything, also what the run wrote itself: a workspace is there to build in.
 - **What is seen.** /usr, the loader and certificate files of /etc, the interpreter, our own handler
   code, installed Python packages, and `SWITCHYARD_SANDBOX_PATHS`: keep secrets out of those.
 """

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditEntry
 from tasks.models import Estimate, Route, Task, TaskType
+from tenants.models import Limit
 from tests.tasks.api.work import ended, failed, publish_types, running, start_platform, submitted
 from tests.tenants.callers import (
     World,
@@ -165,3 +166,10 @@ def test_who_may_only_look_finds_no_actions(acme: World) -> None:
     act(browser, "cancel_tasks", task)
     task.refresh_from_db()
     assert task.status == "queued"
+
+
+def test_retries_that_find_their_line_full_are_left_as_they_were(acme: World, client: Client) -> None:
+    tasks = [failed(submitted(acme.acme)) for _ in range(3)]
+    Limit.objects.create(tenant=acme.acme, queue="normal", queued=2)
+    act(client, "retry_tasks", *tasks)
+    assert [Task.objects.get(pk=task.pk).status for task in tasks] == ["queued", "queued", "failed"]

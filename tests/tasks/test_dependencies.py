@@ -9,15 +9,21 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
-from tasks.errors import BadDependency
-from tasks.models import Dependency, Event, Later, Ready, Task
+from tasks.errors import BadDependency, Moved
+from tasks.models import Backlog, Dependency, Event, Later, Parked, Ready, Task
+from tasks.outcomes import Outcome
 from tasks.services.cancel import cancel
+from tasks.services.finish import finish
+from tasks.services.ready import enter_many, one_change, recount_backlog
 from tasks.services.release import due
 from tasks.services.retry import retry
-from tenants.models import Tenant
-from tests.tasks.api.work import ended, failed, submitted
+from tasks.states import RunStatus
+from tenants.models import Limit, Tenant
+from tests.questions import questions
+from tests.tasks.api.work import ended, failed, publish_types, running, start_platform, submitted
 from tests.tenants.callers import World
 
 
@@ -204,3 +210,82 @@ def test_what_cannot_be_waited_for_is_refused_at_its_place(acme: World) -> None:
     assert Task.objects.count() == before
     with pytest.raises(BadDependency):
         submitted(acme.acme, depends_on=(foreign.pk,))
+
+
+def many_children(parent: Task, count: int, **options: Any) -> list[Task]:
+    """Submit one child, and store so many more that are like it."""
+    first = submitted(parent.tenant, depends_on=(parent.pk,), **options)
+    columns = {field.attname: getattr(first, field.attname) for field in Task._meta.concrete_fields}
+    for unique in ("id", "ordinal"):
+        del columns[unique]
+    others = Task.objects.bulk_create(Task(**columns) for _ in range(count - 1))
+    Dependency.objects.bulk_create(Dependency(parent=parent, child=child) for child in others)
+    return [first, *others]
+
+
+def asked_at_the_end(tenant: Tenant, children: int) -> int:
+    """Return how many questions it takes to complete a task that so many wait for."""
+    parent = submitted(tenant)
+    many_children(parent, children)
+    claimed = running(parent)
+    with questions() as asked:
+        finish(parent.pk, claimed.epoch, Outcome(RunStatus.COMPLETED))
+    return len(asked)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_asks_as_much_for_two_hundred_children_as_for_two() -> None:
+    publish_types()
+    start_platform()
+    tenant = Tenant.objects.create(slug="wide", name="Wide")
+    few, many = asked_at_the_end(tenant, 2), asked_at_the_end(tenant, 200)
+    assert few == many <= 14
+    assert Ready.objects.count() == 202
+
+
+def test_many_children_start_as_one_would(tenant: Tenant) -> None:
+    Limit.objects.create(tenant=tenant, queue="normal", queued=100)
+    Limit.objects.create(tenant=tenant, queue="", queued=100)
+    parent = submitted(tenant)
+    plain = many_children(parent, 5, priority=3, queue_timeout=500)
+    batch = submitted(tenant, queue="batch", depends_on=(parent.pk,))
+    keyed = [submitted(tenant, depends_on=(parent.pk,), key="k", key_policy="queue") for _ in range(2)]
+    other = submitted(tenant)
+    waiting = submitted(tenant, depends_on=(parent.pk, other.pk))
+    claimed = running(parent)
+    with transaction.atomic():
+        recount_backlog([(tenant.pk, ""), (tenant.pk, "normal")])
+    finish(parent.pk, claimed.epoch, Outcome(RunStatus.COMPLETED))
+    assert {state(task) for task in (*plain, batch, *keyed)} == {("queued", None)}
+    assert state(waiting) == ("blocked", None)
+    rows = {row.task_id: row for row in Ready.objects.all()}
+    assert rows.keys() == {task.pk for task in (*plain, batch, keyed[0], other)}
+    assert Parked.objects.get().task_id == keyed[1].pk
+    for task in plain:
+        task.refresh_from_db()
+        row = rows[task.pk]
+        assert (row.queue, row.tenant_id, row.rank, row.ordinal, row.epoch) == (
+            "normal",
+            tenant.pk,
+            -3,
+            task.ordinal,
+            task.epoch + 1,
+        )
+        assert (row.type_version, row.preemptible) == (task.type_version, task.preemptible)
+        assert task.queued_at is not None
+        last = Event.objects.filter(task_id=task.pk).latest("seq")
+        assert (last.seq, last.kind, last.run) == (task.last_seq, "state", None)
+        assert last.data == {"status": "queued", "from": "blocked", "reason": None}
+    assert Later.objects.filter(task_id=plain[0].pk, what="queue_timeout").exists()
+    counters = dict(Backlog.objects.filter(tenant_id=tenant.pk).values_list("queue", "queued"))
+    assert counters == {"": 9, "normal": 8}
+
+
+def test_of_many_children_one_that_has_moved_undoes_the_end(tenant: Tenant) -> None:
+    parent = submitted(tenant)
+    children = many_children(parent, 3)
+    children[1].last_seq += 1
+    with pytest.raises(Moved), one_change():
+        enter_many(children)
+    assert {state(task)[0] for task in children} == {"blocked"}
+    assert Ready.objects.get().task_id == parent.pk

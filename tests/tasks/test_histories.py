@@ -44,7 +44,8 @@ from tasks.services.retry import retry
 from tasks.states import TERMINAL, RunStatus, Status
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, lines, publish_types, start_platform, submitted
-from workers.dispatcher import store
+from tests.workers.dispatcher.returning import unpark
+from workers.dispatcher import parked, store
 from workers.dispatcher.lanes import Candidate
 
 EXAMPLES = int(os.environ.get("HISTORIES", "10"))
@@ -180,13 +181,13 @@ class Histories(RuleBasedStateMachine):
     def park(self, which: int) -> None:
         rows = list(Ready.objects.filter(tenant_id=self.tenant.pk).values_list("task_id", flat=True))
         if rows:
-            store.park(LEADER, [rows[which % len(rows)]], "no_worker")
+            parked.park(LEADER, [rows[which % len(rows)]], "no_worker")
 
     @precondition(lambda self: Parked.objects.exists())
     @rule()
     def unpark(self) -> None:
         types = dict(Parked.objects.values_list("type_id", "type_version"))
-        store.unpark(LEADER, "normal", types)
+        unpark(LEADER, "normal", types)
 
     @precondition(lambda self: Later.objects.exists())
     @rule(which=number)

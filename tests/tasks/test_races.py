@@ -225,7 +225,8 @@ def counted(lasting: Tenant) -> Callable[[], None]:
 def in_line(tenant: Tenant) -> int:
     """How many tasks are in line, once the counters have been found to say the same."""
     there = Ready.objects.filter(tenant_id=tenant.pk).count()
-    counters = Backlog.objects.filter(tenant_id=tenant.pk).values_list("queued", flat=True)
+    rows = Backlog.objects.filter(tenant_id=tenant.pk).exclude(queue="rate")  # which counts nothing
+    counters = rows.values_list("queued", flat=True)
     assert set(counters) == {there}
     return there
 
@@ -279,3 +280,46 @@ def test_graphs_that_share_a_child_and_a_limited_lane_never_block_each_other(
     for one, two, cancelled in race(FEWER, prepare, end(0), end(1), many):
         assert (one, two, cancelled) == ("completed", "completed", 2)
     assert in_line(lasting) == 3 * FEWER
+
+
+def test_submissions_that_replace_others_and_the_submit_rate_never_block_each_other(
+    lasting: Tenant, counted: Callable[[], None]
+) -> None:
+    Limit.objects.filter(tenant=lasting, queue="").update(submit_per_second=10_000)
+    submitted(lasting, key="k", key_policy="replace")
+    counted()
+
+    def replace(_number: int) -> Any:
+        return submitted(lasting, key="k", key_policy="replace").status
+
+    def add(_number: int) -> Any:
+        return submitted(lasting).status
+
+    for statuses in race(LOOPS, lambda _number: None, replace, add, add):
+        assert statuses == ["queued"] * 3
+    assert in_line(lasting) == 2 * LOOPS + 1
+
+
+def test_submissions_that_replace_others_of_another_queue_never_block_each_other(
+    lasting: Tenant,
+) -> None:
+    queues = ("normal", "batch")
+    for queue in queues:
+        Limit.objects.create(tenant=lasting, queue=queue, queued=10_000)
+        submitted(lasting, key=queue, queue=queue)
+    with transaction.atomic():
+        recount_backlog((lasting.pk, queue) for queue in queues)
+
+    def swap(key: str) -> Callable[[int], Any]:
+        """Replace the task of a key by one of the other queue, each time."""
+
+        def act(number: int) -> Any:
+            queue = queues[(queues.index(key) + number + 1) % 2]
+            return submitted(lasting, key=key, key_policy="replace", queue=queue).queue
+
+        return act
+
+    for first, second in race(LOOPS, lambda _number: None, swap("normal"), swap("batch")):
+        assert {first, second} == set(queues)
+    lines = dict(Backlog.objects.filter(tenant_id=lasting.pk).values_list("queue", "queued"))
+    assert lines == {"normal": 1, "batch": 1}

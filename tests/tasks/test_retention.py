@@ -10,7 +10,8 @@ from django.db import connection
 from django.db.models import F
 
 from tasks.models import Event, Run, Task
-from tasks.services.retention import history_drop, results_expire
+from tasks.partitions import drop_history_partitions
+from tasks.services.retention import results_expire
 from tenants.models import Tenant
 from tests.tasks.api.work import ended, submitted
 from tests.tenants.callers import World
@@ -90,10 +91,10 @@ def test_a_month_of_history_is_dropped_unless_a_task_of_it_still_lives(tenant: T
     alive = submitted(tenant)
     columns = {field.attname: getattr(alive, field.attname) for field in Task._meta.concrete_fields}
     Task.objects.bulk_create([Task(**{**columns, "id": row[0], "ordinal": 1_000_000_000})])
-    assert history_drop(DAY) == 2
+    assert drop_history_partitions(DAY) == 2
     assert partitions() == {"event_2020_02", "log_chunk_2020_02"}
     Task.objects.filter(pk=row[0]).delete()
-    assert history_drop(DAY) == 2
+    assert drop_history_partitions(DAY) == 2
     assert partitions() == set()
     assert Event.objects.filter(task_id=alive.pk).exists()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
-from tasks.errors import KeyConflict, NotRetryable, ParentsFirst
-from tasks.models import Later, Run, Task, TaskType
+from audit.models import AuditEntry
+from tasks.errors import KeyConflict, NotRetryable, ParentsFirst, QueuedLimit
+from tasks.models import Backlog, Later, Ready, Run, Task, TaskType
 from tasks.outcomes import Outcome
 from tasks.services.append import Checkpoint
 from tasks.services.cancel import cancel
@@ -17,8 +21,16 @@ from tasks.services.finish import finish
 from tasks.services.release import due
 from tasks.services.retry import retry
 from tasks.states import RunStatus
-from tenants.models import Tenant
-from tests.tasks.api.work import ended, failed, running, submitted
+from tenants.models import Limit, Tenant
+from tests.tasks.api.work import (
+    ended,
+    failed,
+    publish_types,
+    running,
+    start_platform,
+    submitted,
+)
+from tests.tenants.callers import World
 
 NOW = {"delay": 0, "jitter": 0}
 
@@ -185,3 +197,75 @@ def test_a_queue_timeout_counts_anew_in_a_new_life(tenant: Tenant) -> None:
     assert due(task.pk, "queue_timeout")
     task.refresh_from_db()
     assert (task.status, task.status_reason) == ("dropped", "queue_timeout")
+
+
+def test_a_retry_finds_its_line_full_as_a_submit_does(acme: World) -> None:
+    tenant = acme.acme
+    broken, other = failed(submitted(tenant)), failed(submitted(tenant, "lint.ruff"))
+    waiting = submitted(tenant)
+    Limit.objects.create(tenant=tenant, queue="normal", queued=1)
+    path = f"/api/v1/tenants/acme/tasks/{broken.pk}/retry"
+    refused = acme.token().post(path, {})
+    assert (refused.status_code, refused.json()["code"]) == (429, "queued_limit")
+    assert refused.json()["limit"] == "queues.normal.queued"
+    assert int(refused["Retry-After"]) > 0
+    broken.refresh_from_db()
+    assert (broken.status, broken.life) == ("failed", 1)
+    # Another line has room, and so has this one when somebody has left it.
+    assert retry(other.pk, by="user:alice").status == "queued"
+    cancel(waiting.pk, by="user:alice")
+    assert acme.token().post(path, {}).status_code == 200
+    assert Backlog.objects.get(tenant_id=tenant.pk, queue="normal").queued == 1
+
+
+def test_what_does_not_enter_a_line_comes_back_though_it_is_full(tenant: Tenant) -> None:
+    parent = submitted(tenant, "lint.ruff")
+    child = cancel(submitted(tenant, depends_on=(parent.pk,)).pk, by="user:alice").task
+    submitted(tenant)
+    Limit.objects.create(tenant=tenant, queue="normal", queued=1)
+    assert retry(child.pk, by="user:alice").status == "blocked"
+
+
+def test_of_a_bulk_retry_so_many_come_back_as_there_is_room_for(acme: World) -> None:
+    tenant = acme.acme
+    broken = [failed(submitted(tenant)) for _ in range(4)]
+    urgent = failed(submitted(tenant, "lint.ruff"))
+    Limit.objects.create(tenant=tenant, queue="normal", queued=2)
+    path = "/api/v1/tenants/acme/tasks/actions/retry"
+    first = acme.token().post(path, {"filter": {}})
+    assert (first.status_code, first.json()["matched"], first.json()["changed"]) == (200, 5, 3)
+    assert [Task.objects.get(pk=task.pk).status for task in (*broken, urgent)] == [
+        *("queued", "queued", "failed", "failed", "queued"),
+    ]
+    again = acme.token().post(path, {"filter": {}})
+    assert (again.status_code, again.json()["code"]) == (429, "queued_limit")
+    Limit.objects.update(queue="", queued=4)
+    last = acme.token().post(path, {"filter": {}}).json()
+    assert (last["matched"], last["changed"]) == (2, 1)
+    assert AuditEntry.objects.filter(action="task.retry_many").count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ten_retries_at_once_never_get_past_a_queued_limit() -> None:
+    publish_types()
+    start_platform()
+    tenant = Tenant.objects.create(slug="acme", name="Acme")
+    broken = [failed(submitted(tenant)) for _ in range(10)]
+    Limit.objects.create(tenant=tenant, queue="", queued=3)
+    line = Barrier(10)
+
+    def again(task: Task) -> bool:
+        try:
+            line.wait()
+            retry(task.pk, by="user:alice")
+        except QueuedLimit:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(10) as pool:
+        done = list(pool.map(again, broken))
+    assert sum(done) == 3
+    assert Task.objects.filter(status="queued").count() == Ready.objects.count() == 3
+    assert Backlog.objects.get(tenant_id=tenant.pk, queue="").queued == 3

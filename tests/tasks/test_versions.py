@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import connection
 from django.db.models.functions import Now
 
 from tasks.models import Inflight, Parked, Ready, Task, TaskType, Worker
@@ -16,7 +17,8 @@ from tasks.services.workers import task_types_publish, worker_register
 from tenants.models import Tenant
 from tests.tasks.api.work import DESCRIBED, TOKEN, dispatched, submitted
 from tests.tenants.callers import World
-from workers.dispatcher import store
+from tests.workers.dispatcher.returning import unpark
+from workers.dispatcher import parked, store
 
 OLD, NEW = uuid.UUID(int=8), uuid.UUID(int=77)
 
@@ -47,6 +49,14 @@ def take(task: Task, worker: uuid.UUID, row: Inflight | None = None) -> Claimed 
     row = row or Inflight.objects.get(pk=task.pk)
     where: dict[str, Any] = {"machine": "m1", "isolation": "process", "pid": 1, "queue": "normal"}
     return claim(task.pk, row.epoch, TOKEN, worker=worker, **where)
+
+
+def now() -> datetime:
+    """The database's time, also within a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment
 
 
 def test_a_task_remembers_the_version_that_it_was_submitted_against(tenant: Tenant) -> None:
@@ -82,6 +92,22 @@ def test_an_older_worker_of_the_pool_cannot_claim_it_and_a_newer_one_can(tenant:
     assert not take(task, OLD, row)
     # It is to be published again at once, not when the message would have been given up.
     assert store.overdue_by_queue(10) == {"normal": [(task.pk, row.epoch)]}
+    assert take(task, NEW, row)
+
+
+def test_a_worker_that_cannot_run_it_is_asked_less_often_each_time(tenant: Tenant) -> None:
+    publish(2)
+    task = submitted(tenant)
+    row = dispatched(task)
+    register(OLD, 1)
+    register(NEW, 2)
+    for publishes, seconds in ((1, 0.0), (2, 0.25), (5, 1.0), (21, 5.0), (32767, 5.0)):
+        Inflight.objects.filter(pk=task.pk).update(publishes=publishes)
+        wait = timedelta(seconds=seconds)
+        earliest = now() + wait
+        assert not take(task, OLD, row)
+        assert earliest <= Inflight.objects.get(pk=task.pk).lease_until <= now() + wait
+    # Its message is out no longer, but who has it all the same may claim.
     assert take(task, NEW, row)
 
 
@@ -145,12 +171,12 @@ def test_parked_tasks_come_back_as_far_as_their_version_is_there(tenant: Tenant)
     old = submitted(tenant)
     publish(2)
     new = submitted(tenant)
-    store.park(1, [old.pk, new.pk], "no_worker")
+    parked.park(1, [old.pk, new.pk], "no_worker")
     type_id = TaskType.objects.get(name="test.dummy").pk
-    store.unpark(1, "normal", {type_id: 1})
+    unpark(1, "normal", {type_id: 1})
     assert list(Ready.objects.values_list("task_id", flat=True)) == [old.pk]
     assert Parked.objects.get().type_version == 2
-    store.unpark(1, "normal", {type_id: 2})
+    unpark(1, "normal", {type_id: 2})
     assert Ready.objects.get(pk=new.pk).type_version == 2
 
 

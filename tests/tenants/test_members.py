@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import ProtectedError
 from django.test import Client
 
@@ -18,6 +19,7 @@ from tenants.models import Membership
 from tenants.scopes import scopes_of
 from tenants.selectors import member_get
 from tenants.services import member_add, member_remove, member_role_set
+from tests.conftest import Eventually
 from tests.tenants.callers import World
 
 MEMBERS = "/api/v1/tenants/acme/members"
@@ -68,6 +70,38 @@ def test_two_owners_cannot_remove_each_other_at_once(lasting_world: World) -> No
         removed = list(pool.map(remove, ["alice", "adam"]))
     assert sorted(removed) == [False, True]
     assert Membership.objects.filter(tenant=acme, role="owner").count() == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_who_comes_second_to_a_member_that_is_being_removed_is_told_404(
+    lasting_world: World, eventually: Eventually, method: str
+) -> None:
+    acme = lasting_world.acme
+    alice = lasting_world.user("alice")
+    mia = member_get(acme, "mia")
+
+    def change() -> Any:
+        try:
+            body = {"role": "viewer"} if method == "PUT" else None
+            return alice.send(method, f"{MEMBERS}/mia", body)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            member_remove(actor=SYSTEM, tenant=acme, member=mia)
+            second = pool.submit(change)
+            eventually(_somebody_waits_for_us)
+        answer = second.result()
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def _somebody_waits_for_us() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        )
+        return cursor.fetchone() is not None
 
 
 def test_a_stale_etag_is_412(world: World) -> None:

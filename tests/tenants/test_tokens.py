@@ -191,3 +191,24 @@ def test_issuing_is_audited_with_the_request_that_asked(world: World) -> None:
         "req-1",
     )
     assert entry.data == {"name": "seen", "scopes": ["kv:read"], "operator": False}
+
+
+def test_a_token_is_revoked_in_the_version_that_was_seen(world: World) -> None:
+    alice = world.user("alice")
+    row, _ = token_issue(tenant=world.acme, actor=SYSTEM, name="ci", scopes=["*"])
+    path = f"{TOKENS}/{row.uid}"
+    seen = alice.get(path)["ETag"]
+    assert alice.send("DELETE", path, If_Match='"other"').status_code == 412
+    assert alice.get(path).json()["revoked_at"] is None
+    assert alice.send("DELETE", path, If_Match=seen).status_code == 204
+    stale = alice.send("DELETE", path, If_Match=seen)
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    assert alice.send("DELETE", path).status_code == 204
+    assert AuditEntry.objects.filter(action="token.revoke").count() == 1
+
+
+def test_a_token_that_is_used_stays_the_version_that_it_is(world: World) -> None:
+    row, raw = token_issue(tenant=world.acme, actor=SYSTEM, name="ci", scopes=["*"])
+    path = f"{TOKENS}/{row.uid}"
+    unused = world.user("alice").get(path)
+    assert world.bearer(raw).get(path)["ETag"] == unused["ETag"]

@@ -12,7 +12,9 @@ from celery.app import defaults
 from kombu import Connection
 
 from tests.workers.conftest import Valkey, Worker, until
-from workers.celery_settings import celery_settings, transport_options
+from workers import system
+from workers.beat_schedule import BEAT_SCHEDULE
+from workers.celery_settings import SYSTEM_QUEUE, celery_settings, transport_options
 
 StartWorker = Callable[..., Worker]
 REDIS = "redis://127.0.0.1:6379/0"
@@ -115,6 +117,7 @@ def test_redis_is_given_two_seconds_and_no_second_try(url: str) -> None:
     assert options["socket_timeout"] == options["socket_connect_timeout"] == 2.0
     assert options["socket_keepalive"] is True
     assert options["retry_on_timeout"] is False
+    assert options["health_check_interval"] == 10
 
 
 def test_redis_keeps_no_books_of_messages_that_a_worker_has_taken() -> None:
@@ -131,6 +134,33 @@ def test_rabbitmq_confirms_and_is_not_told_to_disable_prefetch() -> None:
     settings = celery_settings("amqp://guest@127.0.0.1//")
     assert settings["broker_transport_options"]["confirm_publish"] is True
     assert settings["worker_disable_prefetch"] is False
+
+
+def test_rabbitmq_is_given_two_seconds_and_no_second_try() -> None:
+    options = transport_options("amqp://guest@127.0.0.1//")
+    assert (options["write_timeout"], options["max_retries"]) == (2.0, 0)
+
+
+@pytest.mark.parametrize("query", ["", "?cert_reqs=none"])
+def test_amqps_checks_the_certificate_of_the_host_that_the_url_names(query: str) -> None:
+    asked = celery_settings(f"amqps://user:word@rabbit.example:5671//{query}")["broker_use_ssl"]
+    assert asked == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "rabbit.example"}
+
+
+@pytest.mark.parametrize("ring", BEAT_SCHEDULE)
+def test_beat_rings_for_a_task_of_the_platform_that_expires_before_the_next_ring(ring: str) -> None:
+    assert celery_settings(REDIS)["beat_schedule"] == BEAT_SCHEDULE
+    entry = BEAT_SCHEDULE[ring]
+    task = system.app.tasks[entry["task"]]
+    assert task.name == f"workers.system.{task.__name__}"
+    assert task.__name__ in vars(system)
+    assert entry["options"]["queue"] == SYSTEM_QUEUE
+    assert 0 < entry["options"]["expires"] <= entry["schedule"]
+
+
+def test_beat_rings_for_all_tasks_of_the_platform() -> None:
+    tasks = {name for name in system.app.tasks if name.startswith("workers.system.")}
+    assert tasks == {entry["task"] for entry in BEAT_SCHEDULE.values()}
 
 
 def test_rediss_checks_certificates_unless_the_url_says_otherwise() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from switchyard.errors import HandlerDefinitionError
-from switchyard.handler import Declaration, declared, handler
+from switchyard.handler import LIMITS, Declaration, declared, handler
 from switchyard.specification import specify
 from web.schema_form import fields_of
 from workers.publishing import described_types, with_order
@@ -52,7 +53,24 @@ def test_a_handler_declares_its_version_and_which_errors_are_tried_again() -> No
     assert (spec.retry["delay"], spec.retry["factor"], spec.retry["never_on"]) == (1, 2, ["bad_input"])
 
 
-@pytest.mark.parametrize("options", [{"version": 0}, {"version": "2"}, {"retry": {"dealy": 1}}])
-def test_a_wrong_version_or_policy_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
+def test_a_handler_may_declare_every_limit_that_its_docstring_names() -> None:
+    told = " ".join(str(handler.__doc__).split())
+    documented = told.partition("`limits` may hold")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", documented) == list(LIMITS)
+    spec = specify(declaration(limits=dict.fromkeys(LIMITS, 64)))
+    assert spec.limits == dict.fromkeys(LIMITS, 64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"version": 0},
+        {"version": "2"},
+        {"retry": {"dealy": 1}},
+        {"limits": {"memory": 64}},
+        {"limits": {"open_files": 31}},
+    ],
+)
+def test_a_wrong_version_policy_or_limit_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
     with pytest.raises(HandlerDefinitionError):
         declaration(**options)

@@ -4,6 +4,7 @@
 lanes           the decision itself, in memory: fair, limited, explainable
 allowances      what the lanes share about tenants: limits, rates, running, lengths
 held_types      types that are paused, or outside their off-peak windows
+parked          tasks beside their lanes, because they cannot start, and their way back
 off_peak        which windows are open now, and when that changes
 lengths         how long types take, kept for forecasts and the next leader
 picture         all that is in memory, and how it is kept up to date

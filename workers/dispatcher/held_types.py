@@ -1,33 +1,17 @@
 """Task types of which nothing may start: paused by operators, or outside their off-peak windows.
 
-Their tasks are parked when their turn comes, and brought back when nothing holds the type any more.
+Their tasks are parked when their turn comes, and brought back when nothing holds the type any more
+(:mod:`workers.dispatcher.parked`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from django.db import connection
-
 from tasks.models import Pause, TaskType
 from tenants.limits import WINDOWED
 from tenants.windows import Windows, windows_of
 from workers.dispatcher.off_peak import Calendar
-from workers.dispatcher.store import NAME
-
-LET_GO = """
-WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
-), gone AS (
-  DELETE FROM parked p USING led
-   WHERE (p.reason = 'paused' AND p.type_id <> ALL(%(paused)s::int[]))
-      OR (p.reason = 'off_peak' AND p.type_id <> ALL(%(closed)s::int[]))
-  RETURNING p.*
-)
-INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
-RETURNING queue, tenant_id
-"""
 
 
 class HeldTypes:
@@ -61,12 +45,8 @@ class HeldTypes:
         windows = self._windows.get(type_id) if queue == WINDOWED else None
         return "off_peak" if windows is not None and self._calendar.closed(windows) else ""
 
-    def let_go(self, leader: int) -> set[tuple[str, int]]:
-        """Bring tasks back whose type nothing holds any more; return the lanes that have grown."""
-        closed = [type_id for type_id, each in self._windows.items() if self._calendar.closed(each)]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                LET_GO,
-                {"name": NAME, "leader": leader, "paused": list(self._paused), "closed": closed},
-            )
-            return {(row[0], row[1]) for row in cursor.fetchall()}
+    def held_for(self, reason: str) -> set[int]:
+        """Return the types of which nothing may start for a reason, in whatever queue it is parked."""
+        if reason == "paused":
+            return self._paused
+        return {type_id for type_id, each in self._windows.items() if self._calendar.closed(each)}

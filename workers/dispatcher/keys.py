@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from rest.ties import again_on_ties
 from tasks.services.keys import SLOTS
 from workers.dispatcher.store import NAME, prepared
 
@@ -58,10 +59,12 @@ WITH led AS (
 )
 INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
 SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
+ON CONFLICT DO NOTHING
 RETURNING queue, tenant_id
 """
 
 
+@again_on_ties
 def let_in(leader: int) -> set[tuple[str, int]]:
     """Give free keys to those who wait for them and return the lanes (queue, tenant) that have grown."""
     chosen = prepared(CHOOSE, {})

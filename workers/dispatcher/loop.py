@@ -16,6 +16,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import psycopg
@@ -23,11 +24,14 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
+from rest.database_errors import is_away
+from rest.ties import is_tie
 from tasks import fault_points
+from tasks.aside import Aside
 from tasks.services.recount import Recounter
 from tasks.states import Queue
 from tasks.wakeup import CHANNEL
-from workers.dispatcher import keys, lending, store
+from workers.dispatcher import keys, lending, parked, store
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
 from workers.dispatcher.lengths import known_lengths
@@ -35,7 +39,7 @@ from workers.dispatcher.pace import Chore, Pace
 from workers.dispatcher.picture import Picture
 from workers.dispatcher.pressure import Pressure
 from workers.dispatcher.publisher import Publisher
-from workers.dispatcher.reaper import reap_runs, release_due, ring_again
+from workers.dispatcher.reaper import Reaper
 
 POLL_SECONDS = 0.5
 """How long a lost wake-up can delay a task."""
@@ -52,6 +56,8 @@ CHORES = {
     "recount": Chore(1.0),
     "limits": Chore(POLL_SECONDS),
     "workers": Chore(POLL_SECONDS),
+    # Parked tasks come back, many of them over several rounds.
+    "back": Chore(POLL_SECONDS, 0.5),
     "count": Chore(POLL_SECONDS),
     "keys": Chore(POLL_SECONDS, 0.05),
     "scan": Chore(POLL_SECONDS, 0.05),
@@ -82,6 +88,8 @@ class Dispatcher:
         self._publisher = Publisher()
         self._stopping = False
         self._reap_from = 0.0
+        self._not_sent = Aside[uuid.UUID]("ready task")
+        self._knows = False
         self._reset()
 
     def run(self) -> None:
@@ -93,6 +101,12 @@ class Dispatcher:
             try:
                 self._step()
             except (OperationalError, InterfaceError, psycopg.Error) as error:
+                if is_tie(error) and not is_away(error):
+                    # Lost again and again. It leads all the same, and only looks at everything anew,
+                    # because what it had picked it has not sent.
+                    log.warning("tie_lost_for_good", error=str(error))
+                    self._knows = False
+                    continue
                 # The database is away or has restarted: nothing in memory can be trusted then.
                 log.warning("database_unreachable", error=str(error))
                 self._leadership.epoch = None
@@ -116,6 +130,7 @@ class Dispatcher:
         self._picture = Picture()
         self._pressure = Pressure(self._picture.queues, self._picture.tenants)
         self._pace = Pace(CHORES)
+        self._reaper = Reaper()
         self._recounter = Recounter()
         self._everything_changed = False
         self._again = False
@@ -126,6 +141,8 @@ class Dispatcher:
     def _step(self) -> None:
         if self._leadership.epoch is None and not self._take_lead():
             return
+        if not self._knows:
+            self._begin()
         woken = self._wait()
         began = time.process_time()
         self._round(woken)
@@ -136,8 +153,7 @@ class Dispatcher:
         if not self._leadership.acquire():
             self._listen(POLL_SECONDS)
             return False
-        self._reset()
-        self._picture.tenants.recall(known_lengths())
+        self._begin()
         # What is loaded by now stays. Without this the rows of each batch have Python's collector walk
         # through all of Django again and again.
         gc.freeze()
@@ -145,6 +161,12 @@ class Dispatcher:
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         return True
+
+    def _begin(self) -> None:
+        """Forget what is in memory, and learn what cannot be looked at later."""
+        self._reset()
+        self._picture.tenants.recall(known_lengths())
+        self._knows = True
 
     def _wait(self) -> set[str]:
         """Wait for a wake-up or the next chore; return what was named, as ``queue:tenant``."""
@@ -178,13 +200,13 @@ class Dispatcher:
         self._publisher.flush()
         self._dispatch()
         if self._pace.is_due("lanes"):
-            with self._pace.doing("lanes"):
+            with self._alone("lanes"):
                 self._picture.write_lanes(pressed=self._pressure.told)
         if self._pace.is_due("lengths"):
-            with self._pace.doing("lengths"):
+            with self._alone("lengths"):
                 self._picture.lengths.write()
         if self._pace.is_due("tidy"):
-            with self._pace.doing("tidy"):
+            with self._alone("tidy"):
                 self._picture.tidy()
 
     def _do_what_time_brings(self) -> None:
@@ -192,16 +214,28 @@ class Dispatcher:
         if leader is None:
             return
         if self._pace.is_due("time"):
-            with self._pace.doing("time"):
-                release_due()
+            with self._alone("time"):
+                self._reaper.release_due()
         if self._pace.is_due("reap"):
-            with self._pace.doing("reap"):
+            with self._alone("reap"):
                 if time.monotonic() >= self._reap_from:
-                    reap_runs()
-                ring_again(leader, self._publisher)
+                    self._reaper.reap_runs()
+                self._reaper.ring_again(leader, self._publisher)
         if self._pace.is_due("recount"):
-            with self._pace.doing("recount"):
+            with self._alone("recount"):
                 self._recounter.run()
+
+    @contextmanager
+    def _alone(self, chore: str) -> Iterator[None]:
+        """Do a chore that no decision depends on: whatever else it raises than an outage is told, and
+        the others are done, and tasks dispatched, all the same."""
+        with self._pace.doing(chore):
+            try:
+                yield
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("chore_failed", chore=chore)
 
     def _look(self, woken: set[str]) -> None:
         """Bring the picture up to date: limits, workers, what runs, keys, which lanes have work."""
@@ -218,21 +252,27 @@ class Dispatcher:
         if pace.is_due("limits"):
             with pace.doing("limits"):
                 if picture.learn_limits():
-                    picture.wake(picture.held.let_go(leader))
+                    pace.ask("back")
         if picture.turn_windows():
-            picture.wake(picture.held.let_go(leader))
+            pace.ask("back")
         if pace.is_due("workers"):
             with pace.doing("workers"):
-                for queue, types in picture.learn_capacities().items():
-                    # Parked tasks come back that some worker can run now.
-                    picture.wake((queue, tenant) for tenant in store.unpark(leader, queue, types))
+                if picture.learn_capacities():
+                    pace.ask("back")
+        if pace.is_due("back"):
+            grown: set[tuple[str, int]] = set()
+            with self._alone("back"):
+                grown = picture.returning.step(leader)
+                picture.wake(grown)
+            if grown:
+                pace.ask("back")
         if pace.is_due("count"):
             with pace.doing("count"):
                 picture.count()
             if picture.untidy:
                 pace.ask("tidy")
         if pace.is_due("keys"):
-            with pace.doing("keys"):
+            with self._alone("keys"):
                 picture.wake(keys.let_in(leader))
         if pace.is_due("scan"):
             with pace.doing("scan"):
@@ -283,7 +323,11 @@ class Dispatcher:
             return 0
         fault_points.reach("in_dispatch")
         send, pool = (lending.lend, lending.LENDER.value) if lend else (store.dispatch, queue)
-        bells = send(leader, self._picture.limits, [candidate for _, candidate in picked])
+        bells = self._not_sent.together(
+            [candidate for _, candidate in picked],
+            lambda candidate: candidate.task_id,
+            lambda candidates: send(leader, self._picture.limits, candidates),
+        )
         if len(bells) == len(picked):
             self._picture.note_sent(queue, picked, pool)
         else:
@@ -302,8 +346,9 @@ class Dispatcher:
         """Pick what goes next, and park what cannot start whatever its lane's turn."""
         picture = self._picture
         picked: list[tuple[int, Candidate]] = []
-        unable: dict[str, list[uuid.UUID]] = {"no_worker": [], "paused": [], "off_peak": []}
+        unable: dict[str, list[Candidate]] = {"no_worker": [], "paused": [], "off_peak": []}
         passed_over = 0
+        aside = set(self._not_sent.keys())
         while len(picked) < at_most and passed_over < BATCH:
             choice = lanes.pick()
             if choice is None:
@@ -315,16 +360,24 @@ class Dispatcher:
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
             candidate = choice[1]
+            if candidate.task_id in aside:
+                # It cannot be dispatched, and stays where it is.
+                passed_over += 1
+                lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
+                continue
             reason = picture.unable(queue, candidate)
+            if not reason and picture.returning.sends_back(queue, choice[0], candidate):
+                reason = parked.SENT_BACK
             if not reason:
                 picked.append(choice)
                 continue
             passed_over += 1
-            unable[reason].append(candidate.task_id)
+            unable[reason].append(candidate)
             lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
-        for reason, task_ids in unable.items():
-            if task_ids:
-                store.park(leader, task_ids, reason)
+        for reason, candidates in unable.items():
+            if candidates:
+                candidates.sort(key=lambda each: each.ordinal)
+                parked.park(leader, [each.task_id for each in candidates], reason)
         return picked
 
 

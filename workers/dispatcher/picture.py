@@ -22,6 +22,7 @@ from workers.dispatcher.allowances import Tenants
 from workers.dispatcher.held_types import HeldTypes
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.lengths import Lengths
+from workers.dispatcher.parked import Line, Returning
 
 Lane = tuple[int, str]
 """A tenant's id and a queue."""
@@ -54,6 +55,7 @@ class Picture:
         self.limits = -1
         """The revision of the limits that the lanes obey."""
         self.held = HeldTypes(self.tenants.calendar)
+        self.returning = Returning(self._may_return, self._held_for)
         self.lengths = Lengths()
         self._busy = dict.fromkeys(self.queues, 0)
         self._able: Mapping[str, Capacity] = {}
@@ -91,6 +93,7 @@ class Picture:
         for queue, lanes in self.queues.items():
             lanes.paused = queue in queues
             lanes.reconsider()
+        self.returning.look("paused", "off_peak")
         return True
 
     def turn_windows(self) -> bool:
@@ -100,25 +103,24 @@ class Picture:
             return False
         turned = calendar.turn(database_now(), time.monotonic())
         self.queues[WINDOWED].reconsider(self.tenants.with_windows(turned))
+        if turned:
+            self.returning.look("paused", "off_peak")
         return bool(turned)
 
     def patience(self) -> float:
         """Return in how many seconds time alone changes what may start."""
         return min(self.tenants.next_token(), self.tenants.calendar.wait(time.monotonic()))
 
-    def learn_capacities(self) -> dict[str, dict[int, int]]:
-        """Take over what the workers can run; return each queue's types that none could run before."""
+    def learn_capacities(self) -> bool:
+        """Take over what the workers can run; return whether that is something none could before."""
         known, self._able = self._able, capacities()
-        fresh: dict[str, dict[int, int]] = {}
-        for queue, capacity in self._able.items():
-            before = known.get(queue, Capacity()).types
-            types = {
-                each: version
-                for each, version in capacity.types.items()
-                if version > before.get(each, 0)
-            }
-            if types:
-                fresh[queue] = types
+        fresh = any(
+            version > known.get(queue, Capacity()).types.get(each, 0)
+            for queue, capacity in self._able.items()
+            for each, version in capacity.types.items()
+        )
+        if fresh:
+            self.returning.look("no_worker")
         return fresh
 
     def capacity(self, queue: str) -> Capacity:
@@ -132,6 +134,14 @@ class Picture:
             return held
         able = self.capacity(queue).can_run(candidate.type_id, candidate.type_version)
         return "" if able else "no_worker"
+
+    def _may_return(self, line: Line) -> bool:
+        if line.reason == "no_worker":
+            return self.capacity(line.queue).can_run(line.type_id, line.type_version)
+        return line.type_id not in self.held.held_for(line.reason)
+
+    def _held_for(self, reason: str) -> set[int]:
+        return set() if reason == "no_worker" else self.held.held_for(reason)
 
     def free_slots(self, queue: str) -> int:
         """Return how many more tasks the workers of a pool can take; negative if there are too many."""

@@ -18,11 +18,10 @@ from kombu.exceptions import OperationalError
 from kombu.pools import connections, reset
 
 from tasks import fault_points
-from workers.celery_app import app
+from workers.celery_app import SUPERVISE, app
 from workers.dispatcher.store import Doorbell
 
 PAUSE_SECONDS = 1.0
-TASK_NAME = "workers.supervise"
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +57,7 @@ class Publisher:
                     fault_points.reach("before_publish")
                     bell = self._waiting[0]
                     app.send_task(
-                        TASK_NAME,
+                        SUPERVISE,
                         args=[str(bell.task_id), bell.epoch, bell.token],
                         task_id=f"{bell.task_id}:{bell.epoch}",
                         queue=bell.queue,

@@ -1,15 +1,16 @@
 """What the dispatcher reads and writes in PostgreSQL, one function per statement.
 
 Locking and reading are separate statements throughout: in one, ``SKIP LOCKED`` or a waited-for lock
-together with the statement's older snapshot silently strands rows (DESIGN §5).
+together with the statement's older snapshot silently strands rows.
 """
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 
+from rest.ties import again_on_ties
 from tasks.models import LimitsRevision
 from tasks.states import Queue
 from tenants.models import Limit, Tenant
@@ -59,8 +61,10 @@ PROOF = "left(encode(sha256(%(secret)b || uuid_send({task})), 'hex'), 43)"
 # One statement, so that a batch costs one round trip and one commit. Only the leader of this epoch can
 # delete, and a row can be deleted once: two leaders, or one that was paused, cannot dispatch a task
 # twice. And only under the limits it decided by: whoever was told that a limit is set can submit at
-# once and rely on it. The counters come last, in the order in which everybody locks them; a counter that
-# is too new to be seen here is not settled, so it is counted anew (tasks.services.recount).
+# once and rely on it. The ids come in the order of the tasks' ordinals, in which a bulk cancel takes
+# tasks out of line too, so that neither waits for the other in a circle. The counters come last, in the
+# order in which everybody locks them; a counter that is too new to be seen here is not settled, so it is
+# counted anew (tasks.services.recount).
 #
 # The commit does not wait for the disk. If the server crashes before it is written, nothing that came
 # after it is written either, a claim least of all: the task is in line again, and the message that was
@@ -97,42 +101,17 @@ WITH led AS (
 SELECT task_id, queue, tenant_id, epoch, token FROM moved
 """  # noqa: S608 - our own text
 
-PARK = """
-WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
-), gone AS (
-  DELETE FROM ready r USING led, unnest(%(ids)s::uuid[]) AS chosen(id) WHERE r.task_id = chosen.id
-  RETURNING r.*
-)
-INSERT INTO parked (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version,
-                    preemptible, reason)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible, %(reason)s
-  FROM gone
-"""
-
-UNPARK = """
-WITH led AS (
-  SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s FOR SHARE
-), gone AS (
-  DELETE FROM parked p
-   USING led, unnest(%(types)s::int[], %(versions)s::int[]) AS able(type_id, version)
-   WHERE p.reason = 'no_worker' AND p.queue = %(queue)s
-     AND p.type_id = able.type_id AND p.type_version <= able.version
-  RETURNING p.*
-)
-INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible)
-SELECT task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version, preemptible FROM gone
-RETURNING tenant_id
-"""
-
 # Each time waits twice as long, up to LONGEST_WAIT times the timeout. A worker that is slower than the
 # timeout (a machine under load) would otherwise find every claim void by the time it makes it, and
-# the task would never start.
+# the task would never start. Neither the power nor the count may leave its type, however long a task
+# waits: the error would be every task's.
 REPUBLISH = f"""
 UPDATE inflight i
-   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")}, publishes = i.publishes + 1,
+   SET epoch = i.epoch + 1, token = {PROOF.format(task="i.task_id")},
+       publishes = least(i.publishes + 1, 32767),
        lease_until = clock_timestamp()
-                     + make_interval(secs => %(timeout)s * least(2 ^ i.publishes, %(longest)s))
+                     + make_interval(secs => %(timeout)s
+                                     * least(2 ^ least(i.publishes, 10), %(longest)s))
   FROM unnest(%(ids)b::uuid[], %(epochs)b::int[]) AS overdue(id, epoch)
  WHERE i.task_id = overdue.id AND i.epoch = overdue.epoch AND i.state = 'dispatched'
    AND EXISTS (SELECT 1 FROM leader WHERE name = %(name)s AND epoch = %(leader)s)
@@ -146,7 +125,7 @@ SELECT wanted.queue, late.task_id, late.epoch
  CROSS JOIN LATERAL (
    SELECT task_id, epoch FROM inflight i
     WHERE i.queue = wanted.queue AND pool IS NULL AND state = 'dispatched'
-      AND lease_until < clock_timestamp()
+      AND lease_until < clock_timestamp() AND task_id <> ALL(%(but)s::uuid[])
     ORDER BY dispatched_at LIMIT %(limit)s
  ) AS late
 """
@@ -156,7 +135,9 @@ SELECT count(*) FROM inflight WHERE coalesce(pool, queue) = %(pool)s AND state =
 """
 
 DUE = """
-SELECT task_id, what FROM later WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %(limit)s
+SELECT task_id, what FROM later
+ WHERE due_at <= clock_timestamp() AND task_id <> ALL(%(but)s::uuid[])
+ ORDER BY due_at LIMIT %(limit)s
 """
 
 LANE_SNAPSHOT = """
@@ -211,8 +192,9 @@ def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Cand
     return found
 
 
-def dispatch(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[Doorbell]:
-    """Move tasks from ``ready`` to ``inflight`` and return those that were moved.
+@again_on_ties
+def dispatch(leader: int, limits: int, chosen: Sequence[Candidate]) -> list[Doorbell]:
+    """Move tasks from ``ready`` to ``inflight`` and return those that were moved, in the order given.
 
     None are, if ``leader`` is not the leader's epoch or ``limits`` not the current revision.
     """
@@ -220,46 +202,27 @@ def dispatch(leader: int, limits: int, chosen: Iterable[Candidate]) -> list[Door
         "name": NAME,
         "leader": leader,
         "limits": limits,
-        "ids": [candidate.task_id for candidate in chosen],
+        "ids": [candidate.task_id for candidate in sorted(chosen, key=_ordinal)],
         "secret": _secret(),
         "timeout": settings.SWITCHYARD.dispatch_timeout,
     }
-    return [Doorbell._make(row) for row in prepared(DISPATCH, values)]
+    moved = {row[0]: Doorbell._make(row) for row in prepared(DISPATCH, values)}
+    return [moved[each.task_id] for each in chosen if each.task_id in moved]
 
 
-def park(leader: int, task_ids: Iterable[uuid.UUID], reason: str) -> None:
-    """Take tasks out of their lanes that cannot start whatever the lanes' turn."""
-    with connection.cursor() as cursor:
-        cursor.execute(PARK, {"name": NAME, "leader": leader, "ids": list(task_ids), "reason": reason})
+_ordinal = attrgetter("ordinal")
 
 
-def unpark(leader: int, queue: str, types: Mapping[int, int]) -> set[int]:
-    """Bring tasks back that no worker could run: of these types, up to the version given of each.
-
-    Returns the tenants whose lanes have grown.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            UNPARK,
-            {
-                "name": NAME,
-                "leader": leader,
-                "queue": queue,
-                "types": list(types),
-                "versions": list(types.values()),
-            },
-        )
-        return {row[0] for row in cursor.fetchall()}
-
-
-def overdue_by_queue(limit: int) -> dict[str, list[tuple[uuid.UUID, int]]]:
+def overdue_by_queue(
+    limit: int, but: Sequence[uuid.UUID] = ()
+) -> dict[str, list[tuple[uuid.UUID, int]]]:
     """Return the tasks (id, epoch) that nobody has claimed in time, each queue's oldest first.
 
-    Of one queue ``limit`` at most. Those that were lent slots of another pool are not among them (see
-    :func:`lending.take_back`).
+    Of one queue ``limit`` at most, and none of ``but``. Those that were lent slots of another pool are
+    not among them (see :func:`lending.take_back`).
     """
     found: dict[str, list[tuple[uuid.UUID, int]]] = {}
-    values = {"queues": [queue.value for queue in Queue], "limit": limit}
+    values = {"queues": [queue.value for queue in Queue], "limit": limit, "but": list(but)}
     for queue, task_id, epoch in prepared(OVERDUE, values):
         found.setdefault(queue, []).append((task_id, epoch))
     return found
@@ -271,6 +234,7 @@ def unclaimed(pool: str) -> int:
     return int(count)
 
 
+@again_on_ties
 def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doorbell]:
     """Give unclaimed tasks a new epoch and token, which makes their old messages void."""
     values = {
@@ -285,6 +249,7 @@ def republish(leader: int, overdue: Sequence[tuple[uuid.UUID, int]]) -> list[Doo
     return [Doorbell._make(row) for row in prepared(REPUBLISH, values)]
 
 
+@again_on_ties
 def grant_time(overdue: Sequence[tuple[uuid.UUID, int]]) -> None:
     """Leave messages that still wait in the broker as they are, and look again later."""
     with connection.cursor() as cursor:
@@ -367,9 +332,9 @@ def write_lanes(states: Sequence[LaneState]) -> None:
         )
 
 
-def due_items(limit: int) -> list[tuple[uuid.UUID, str]]:
-    """Return (task, what) of all whose time has come, the longest overdue first."""
-    return prepared(DUE, {"limit": limit})
+def due_items(limit: int, but: Sequence[uuid.UUID] = ()) -> list[tuple[uuid.UUID, str]]:
+    """Return (task, what) of those whose time has come and not of ``but``, the longest overdue first."""
+    return prepared(DUE, {"limit": limit, "but": list(but)})
 
 
 def prepared(statement: str, values: Mapping[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The built-in task types. API.md, "Built-in task types", is their contract.
+"""The built-in task types; `/task-types` shows everybody what they take.
 
 Their modules are imported inside the sandbox: only `switchyard`, the standard library, and the
 address rules of `workers.sandbox.addresses`.

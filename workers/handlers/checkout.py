@@ -102,11 +102,13 @@ def checkout_steps(
     file_roots: Iterable[Path] = (),
     secrets: Mapping[str, str] | None = None,
     proxied: bool = False,
+    private: Iterable[Path] = (),
 ) -> list[CheckoutStep]:
     """The steps that bring a task's source into its work folder; none without a source.
 
-    `file_roots` are folders below which `file:` addresses are allowed, `proxied` says that the
-    network of the step is the egress proxy (level `full`). Raises SourceRefused.
+    `file_roots` are folders below which repositories may be read, `private` those of the platform, in
+    which none is one whatever it looks like: runs write there. `proxied` says that the network of the
+    step is the egress proxy (level `full`). Raises SourceRefused.
     """
     source = params.get("source")
     if not source:
@@ -130,7 +132,7 @@ def checkout_steps(
     }
     read_only: tuple[Path, ...] = ()
     if protocol == "file":
-        read_only = _allowed_repository(url, file_roots)
+        read_only = _allowed_repository(url, file_roots, private)
     elif protocol == "https":
         environment |= _authorization(url, secrets or {})
     else:
@@ -154,7 +156,9 @@ def _protocol(url: str) -> str:
     if parts.scheme not in ("https", "ssh", "file"):
         raise SourceRefused("A repository is fetched by https, ssh or (where allowed) file.")
     if password is not None:
-        raise SourceRefused("The address holds a password; store it as the secret GIT_TOKEN.")
+        raise SourceRefused(
+            "The address holds a password; leave it out, because everybody who sees the task sees it."
+        )
     if parts.scheme == "file":
         if host not in (None, "", "localhost") or parts.query or parts.fragment:
             raise SourceRefused("A file address looks like file:///path/of/the/repository.")
@@ -163,25 +167,42 @@ def _protocol(url: str) -> str:
     return parts.scheme
 
 
-def _allowed_repository(url: str, file_roots: Iterable[Path]) -> tuple[Path, ...]:
-    """What of a local repository git has to read: its git folder, never the files beside it."""
+def _allowed_repository(
+    url: str, file_roots: Iterable[Path], private: Iterable[Path]
+) -> tuple[Path, ...]:
+    """What of a local repository git has to read: its git folder, never the files beside it.
+
+    Git follows what a repository says of itself (links, alternates, grafts), and its complaints quote
+    what it found. So nothing is read, not even by us, where somebody else than the operator may write.
+    """
     asked = Path(os.path.realpath(unquote(urlsplit(url).path)))
     roots = [Path(os.path.realpath(root)) for root in file_roots]
-    if not any(asked.is_relative_to(root) for root in roots):
+    closed = [Path(os.path.realpath(folder)) for folder in private]
+    # The root may be the git folder itself, and the address that of the work tree around it.
+    near = any(asked.is_relative_to(root) or root.is_relative_to(asked) for root in roots)
+    if not near or any(asked.is_relative_to(folder) for folder in closed):
         raise SourceRefused(
             f"{url} is not below a folder that this platform may check out from "
             f"(SWITCHYARD_GIT_FILE_ROOTS)."
         )
-    folders = _git_folders(asked)
+    folders = git_folders(asked)
     if not folders:
         raise SourceRefused(f"{url} is no git repository.")
-    if any(not any(folder.is_relative_to(root) for root in roots) for folder in folders):
-        raise SourceRefused(f"{url} keeps its objects outside the allowed folders.")
+    for folder in folders:
+        inside = any(folder.is_relative_to(root) for root in roots)
+        if not inside or any(_overlap(folder, each) for each in closed):
+            raise SourceRefused(f"{url} keeps its objects outside the allowed folders.")
     return folders
 
 
-def _git_folders(repository: Path) -> tuple[Path, ...]:
-    """The folders that hold a repository's objects: of a clone, a bare one, or a linked worktree."""
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def git_folders(repository: Path) -> tuple[Path, ...]:
+    """Return the folders that hold a repository's objects: of a clone, a bare one, or a linked worktree;
+    none if it is no repository.
+    """
     dot_git = repository / ".git"
     if dot_git.is_dir():
         found = [Path(os.path.realpath(dot_git))]

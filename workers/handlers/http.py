@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 KIB = 1024
 BODY_CAP = 256 * KIB
 REDIRECTS = 5
+NAME = r"[^\s/?#@:\[\]\\]+"
+PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 PARAMS = {
     "type": "object",
     "additionalProperties": False,
@@ -30,7 +32,13 @@ PARAMS = {
             "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
             "default": "GET",
         },
-        "url": {"type": "string", "pattern": "^https?://[^\\s]+$", "maxLength": 8192},
+        "url": {
+            "type": "string",
+            "description": "An http or https address without a user name or password, which belong into "
+            "`headers`; a port is 1 to 65535.",
+            "pattern": rf"^https?://(?:{NAME}|\[[0-9A-Fa-f:.]+\])(?::{PORT})?(?:[/?#]\S*)?$(?!\n)",
+            "maxLength": 8192,
+        },
         "headers": {
             "type": "object",
             "default": {},

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workers.sandbox.detection import Detection, detect
     from workers.sandbox.identity import acquire_identity, acting_as, drop_to, harden_self
     from workers.sandbox.launch import Exit, HandlerIdentity, Launch, Level, Limits, SandboxError
+    from workers.sandbox.measuring import unlinked_bytes, workspace_bytes
     from workers.sandbox.spawning import Sandboxed, spawn
     from workers.sandbox.tree import Usage, become_subreaper, sweep_orphans, tree_usage
     from workers.sandbox.workspace import (
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
         open_inside,
         wipe_workspace,
         work_folder,
-        workspace_bytes,
     )
 
 HOMES = {
     "detection": ("Detection", "detect"),
     "identity": ("acquire_identity", "acting_as", "drop_to", "harden_self"),
     "launch": ("Exit", "HandlerIdentity", "Launch", "Level", "Limits", "SandboxError"),
+    "measuring": ("unlinked_bytes", "workspace_bytes"),
     "spawning": ("Sandboxed", "spawn"),
     "tree": ("Usage", "become_subreaper", "sweep_orphans", "tree_usage"),
     "workspace": (
@@ -41,7 +42,6 @@ HOMES = {
         "open_inside",
         "wipe_workspace",
         "work_folder",
-        "workspace_bytes",
     ),
 }
 
@@ -67,6 +67,7 @@ __all__ = [
     "spawn",
     "sweep_orphans",
     "tree_usage",
+    "unlinked_bytes",
     "wipe_workspace",
     "work_folder",
     "workspace_bytes",

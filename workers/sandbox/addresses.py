@@ -1,4 +1,4 @@
-"""Which addresses may be reached from a sandbox, a webhook or any other request a tenant shapes.
+"""Which addresses may be reached from a sandbox, or by any other request that a tenant shapes.
 
 Refused are all that are not public: loopback, private, link-local (and with it the metadata services
 of clouds), carrier-grade NAT, unique local, multicast, reserved, unspecified; and IPv6 forms that

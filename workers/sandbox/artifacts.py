@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from workers.sandbox.identity import acting_as
@@ -17,23 +17,28 @@ from workers.sandbox.launch import HandlerIdentity
 from workers.sandbox.workspace import work_folder
 
 SEEN_CAP = 100_000
-"""Entries looked at; a run that made more of them gets what was found until then."""
+"""Entries looked at; a run that made more of them gets what was found until then, and is told."""
 
 ANY_DEPTH = "**"
 
 
 def matching(
-    workspace: Path, patterns: Iterable[str], identity: HandlerIdentity | None = None
+    workspace: Path,
+    patterns: Iterable[str],
+    identity: HandlerIdentity | None = None,
+    *,
+    tell: Callable[[str], object],
 ) -> list[str]:
     """Paths relative to the work folder, sorted; `**` is any depth, `*` and `?` stay in a name.
 
-    Only regular files; open them with `open_inside`, for the names are the handler's.
+    Only regular files; open them with `open_inside`, for the names are the handler's. ``tell`` is called
+    with a sentence about each place that was not looked at.
     """
     wanted = [compiled(pattern) for pattern in patterns]
     folder = os.fspath(work_folder(workspace))
 
     def find() -> list[str]:
-        found = (path.split("/") for path in _files(folder))
+        found = (path.split("/") for path in _files(folder, tell))
         return sorted("/".join(parts) for parts in found if any(fits(each, parts) for each in wanted))
 
     return acting_as(identity, find)
@@ -74,17 +79,19 @@ def _skipping(pattern: Sequence[re.Pattern[str] | None], places: set[int]) -> se
     return reached
 
 
-def _files(root: str) -> Iterator[str]:
+def _files(root: str, tell: Callable[[str], object]) -> Iterator[str]:
     waiting, seen = [""], 0
     while waiting:
         below = waiting.pop()
         try:
             entries = list(os.scandir(os.path.join(root, below)))
-        except OSError:
+        except OSError as error:
+            tell(f"{below or '.'}: it cannot be looked into ({error.strerror}).")
             continue
         for entry in entries:
             seen += 1
             if seen > SEEN_CAP:
+                tell(f"what lies behind the first {SEEN_CAP:,} files and folders: it was not looked at.")
                 return
             path = f"{below}/{entry.name}" if below else entry.name
             if entry.is_dir(follow_symlinks=False):

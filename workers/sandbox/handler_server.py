@@ -49,7 +49,7 @@ class HandlerServer:
         plan, write = os.pipe()
         described = {
             "parent": os.getpid(),
-            "roots": [str(paths.ROOT), str(paths.HANDLER_API.parent)],
+            "roots": list(paths.ROOTS),
             "python_path": [*map(str, paths.site_packages()), *self.python_path],
             "modules": list(self.modules),
         }

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """How far a handler is shut in; `full` closes most. DESIGN §6."""
+    """How far a handler is shut in; `full` closes most (docs/isolation.md)."""
 
     FULL = "full"
     CONTAINER = "container"
@@ -44,7 +44,7 @@ class Limits:
     memory_bytes: int | None = None
     file_bytes: int | None = None
     processes: int | None = None
-    open_files: int | None = 1024
+    open_files: int | None = None
     workspace_bytes: int | None = None
 
 
@@ -69,7 +69,7 @@ class Launch:
     PATH), `extra_read_only` other readable paths, such as the folders of a `file:` repository.
     `network`: see docs/isolation.md; `egress_allow` are CIDRs that are otherwise refused, `egress_deny`
     hosts and ports that are refused in any case (at `full`).
-    `marker` ("<run uuid>:<epoch>") becomes SWITCHYARD_RUN in the environment of the tree.
+    `marker` ("<task uuid>:<epoch>") becomes SWITCHYARD_RUN in the environment of the tree.
     """
 
     level: Level

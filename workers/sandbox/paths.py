@@ -49,6 +49,8 @@ FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc
 PACKAGES = Path(__file__).resolve().parents[1]
 ROOT = PACKAGES.parent
 HANDLER_API = ROOT / "platform" / "switchyard"
+ROOTS = (str(ROOT), str(HANDLER_API.parent))
+"""Where our code that a handler's process imports is found: `workers` and `switchyard`."""
 
 
 @lru_cache(maxsize=1)

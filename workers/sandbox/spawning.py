@@ -288,11 +288,10 @@ def _plan(launch: Launch) -> dict[str, Any]:
     binds, links = paths.binds_and_links(visible) if full else ([], [])
     shared = ["/tmp", "/dev"] if full else list(paths.SPECIAL)  # noqa: S108 - the run's own
     extra_python = list(launch.job.get("python_path", ())) if launch.job is not None else []
-    roots = [str(paths.ROOT), str(paths.HANDLER_API.parent)]
     python_path = [*map(str, paths.site_packages()), *extra_python]
     argv = list(launch.argv) if launch.argv else None
     if full and launch.job is not None and not becomes_a_program(launch.job["handler"]):
-        argv = command("handler", *roots, *python_path)
+        argv = command("handler", *paths.ROOTS, *python_path)
     return {
         "level": launch.level.value,
         "name": tree.name_of(launch.marker),
@@ -312,7 +311,7 @@ def _plan(launch: Launch) -> dict[str, Any]:
         "cwd": os.path.join(workspace, WORK, launch.cwd or "."),
         "argv": argv,
         "is_handler": handler,
-        "roots": roots,
+        "roots": list(paths.ROOTS),
         "python_path": python_path,
     }
 

@@ -41,11 +41,15 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tree of processes uses: those that live, their resident memory, the CPU time of all."""
+    """What a tree of processes uses: those that live, their resident memory, the CPU time of all.
+
+    ``pids`` are those that live; `processes` may leave out some that are the sandbox's own.
+    """
 
     processes: int
     rss_bytes: int
     cpu_seconds: float
+    pids: tuple[int, ...] = ()
 
 
 def become_subreaper() -> None:
@@ -102,7 +106,8 @@ def tree_usage(pids: Iterable[int]) -> Usage:
     Looks at those processes alone, so that it costs the same on a busy machine. CPU time of a child
     whose parent refused to bury it (SIGCHLD ignored) is lost to us, as it is to the kernel's sums.
     """
-    count, rss, cpu = 0, 0, 0.0
+    living: list[int] = []
+    rss, cpu = 0, 0.0
     waiting = list(pids)
     while waiting:
         pid = waiting.pop()
@@ -111,10 +116,10 @@ def tree_usage(pids: Iterable[int]) -> Usage:
             continue
         cpu += process.cpu_seconds
         if process.state not in "ZX":
-            count += 1
+            living.append(pid)
             rss += process.rss_bytes
             waiting += children(pid)
-    return Usage(count, rss, cpu)
+    return Usage(len(living), rss, cpu, tuple(living))
 
 
 def kill_tree(pid: int, spared: Iterable[int] = (), seconds: float = 5.0) -> list[int]:

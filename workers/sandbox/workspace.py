@@ -4,7 +4,7 @@
     <base>/<name>/home   HOME
     <base>/<name>/tmp    TMPDIR, and /tmp itself at level full
 
-All of it belongs to the handler's user, mode 0700; the size is a sampled limit (`workspace_bytes`),
+All of it belongs to the handler's user, mode 0700; the size is a sampled limit (`measuring`),
 the size of one file a hard one (RLIMIT_FSIZE). Between two samples a run can fill the disk that the
 base is on: give the base a file system of its own where that matters.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from workers.sandbox.identity import acting_as
@@ -64,11 +63,6 @@ def wipe_workspace(workspace: Path, identity: HandlerIdentity | None = None) -> 
         raise WorkspaceError(f"The workspace {workspace} cannot be wiped: {error}.") from error
     if os.path.lexists(workspace):
         raise WorkspaceError(f"The workspace {workspace} is still there after it was wiped.")
-
-
-def workspace_bytes(workspace: Path, identity: HandlerIdentity | None = None) -> int:
-    """Bytes on disk below a workspace; what vanishes or is closed while we look counts nothing."""
-    return acting_as(identity, lambda: sum(_sizes(os.fspath(workspace))))
 
 
 def open_inside(workspace: Path, relative: str, identity: HandlerIdentity | None = None) -> int:
@@ -155,17 +149,3 @@ def _open_folder(name: str, parent: int) -> int:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(handle)
-
-
-def _sizes(path: str) -> Iterator[int]:
-    folders = [path]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    with contextlib.suppress(OSError):
-                        yield entry.stat(follow_symlinks=False).st_blocks * 512
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(entry.path)
-        except OSError:
-            continue

@@ -2,7 +2,10 @@
 
 ==========  ==================================================================
 place       where this process is: worker, queue, machine, isolation level
-guard       the run, step by step, and the loop that watches its handler
+guard       the run, step by step
+watch       the loop that watches its handler: pipes, clock, lease, requests to stop
+limits      what the run may use
+meter       what it uses, and which limit it has passed
 files       inputs into the workspace, artifacts out of it
 lease       keeping the claim alive, and dying in time when that fails
 output      bytes of the handler's pipes to numbered lines, capped and masked

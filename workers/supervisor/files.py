@@ -203,7 +203,7 @@ def store_artifacts(
         claim = Claim(claimed)
         claim.keep(now=True)
         harvest = _Harvest()
-        chosen = _chosen(_matching(workspace, patterns, identity), named, harvest)
+        chosen = _chosen(_matching(workspace, patterns, identity, harvest), named, harvest)
         _store(chosen, workspace, identity, harvest, claim)
         if harvest.kept:
             try:
@@ -219,13 +219,16 @@ def store_artifacts(
     fault_points.reach("after_artifacts")
 
 
-def _matching(workspace: Path, patterns: list[str], identity: HandlerIdentity | None) -> list[str]:
+def _matching(
+    workspace: Path, patterns: list[str], identity: HandlerIdentity | None, harvest: _Harvest
+) -> list[str]:
     if not patterns:
         return []
     try:
-        return matching(workspace, patterns, identity)
+        return matching(workspace, patterns, identity, tell=harvest.left_out.append)
     except OSError as error:
         log.error("artifacts_not_found", error=str(error))
+        harvest.left_out.append("all that the patterns name: the workspace could not be searched.")
         return []
 
 

@@ -1,4 +1,4 @@
-"""Guarding one run: workspace, checkout, handler, end; each step of DESIGN §6 in its order."""
+"""Guarding one run: workspace, checkout, handler, end, in this order."""
 
 from __future__ import annotations
 
@@ -261,6 +261,7 @@ class _Run:
             self.claimed.params,
             settings.SWITCHYARD.git_roots,
             proxied=self.place.level is Level.FULL,
+            private=settings.SWITCHYARD.private_folders,
         )
 
     def _checkout_launch(self, step: CheckoutStep) -> Launch:
@@ -275,13 +276,12 @@ class _Run:
 
     def _launch_with(self, **what: Any) -> Launch:
         assert self.workspace is not None  # noqa: S101 - made by execute
-        allowed = tuple(filter(None, settings.SWITCHYARD.egress_allow.split(",")))
         return Launch(
             level=self.place.level,
             workspace=self.workspace,
             limits=self.limits,
             identity=self.identity,
-            egress_allow=allowed,
+            egress_allow=settings.SWITCHYARD.opened_networks,
             egress_deny=settings.SWITCHYARD.services,
             marker=f"{self.claimed.task_id}:{self.claimed.epoch}",
             **what,

@@ -6,12 +6,20 @@ import os
 import time
 from pathlib import Path
 
-from workers.sandbox import Exit, HandlerIdentity, Limits, Sandboxed, workspace_bytes
+from workers.sandbox import (
+    Exit,
+    HandlerIdentity,
+    Limits,
+    Sandboxed,
+    WorkspaceError,
+    unlinked_bytes,
+    workspace_bytes,
+)
 
 SAMPLE_SECONDS = 0.5
 WORKSPACE_SECONDS = 1.0
-WORKSPACE_SHARE = 0.02
-"""Of the time: measuring a workspace with many files may take no more."""
+WORKSPACE_SHARE, WORKSPACE_SHARE_AT_MOST = 0.02, 0.2
+"""Of the time: measuring a workspace with many files may take no more; at most while the disk fills."""
 
 FULL_BELOW_BYTES = 1024 * 1024
 NEARLY = 0.9
@@ -39,7 +47,9 @@ class Meter:
         self._oom_kills = oom_kills()
         now = time.monotonic()
         self.next = now + SAMPLE_SECONDS
-        self._next_workspace = now + WORKSPACE_SECONDS
+        self._next_folder = self._soonest_folder = now + WORKSPACE_SECONDS
+        self._pids: tuple[int, ...] = ()
+        self._left = self._free = 0
         self.peak_rss_bytes = 0
         self.cpu_seconds = 0.0
 
@@ -48,7 +58,7 @@ class Meter:
         if now < self.next:
             return None
         self.next = now + SAMPLE_SECONDS
-        return self._processes() or (self._folder(now) if now >= self._next_workspace else None)
+        return self._processes() or self._folder(now)
 
     def hints(self, end: Exit) -> frozenset[str]:
         """What may explain a failure that does not explain itself; see :mod:`verdict`.
@@ -80,6 +90,7 @@ class Meter:
         used, limits = self._sandboxed.usage(), self._limits
         self.peak_rss_bytes = max(self.peak_rss_bytes, used.rss_bytes)
         self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
+        self._pids = used.pids
         if limits.memory_bytes is not None and used.rss_bytes > limits.memory_bytes:
             return "memory", _mib(used.rss_bytes, limits.memory_bytes)
         if limits.cpu_seconds is not None and used.cpu_seconds >= limits.cpu_seconds:
@@ -89,14 +100,37 @@ class Meter:
         return None
 
     def _folder(self, now: float) -> tuple[str, str] | None:
-        if self._limits.workspace_bytes is None:
+        limit = self._limits.workspace_bytes
+        if limit is None or not self._is_time_for_folder(now, limit):
             return None
-        used = workspace_bytes(self._workspace, self._identity)
-        took = time.monotonic() - now
-        self._next_workspace = now + max(WORKSPACE_SECONDS, took / WORKSPACE_SHARE)
-        if used > self._limits.workspace_bytes:
-            return "workspace", _mib(used, self._limits.workspace_bytes)
+        try:
+            used = workspace_bytes(self._workspace, self._identity, enough=limit)
+            used += unlinked_bytes(self._pids, self._workspace, self._identity)
+        except WorkspaceError as error:
+            return "workspace", str(error)
+        except OSError:  # it is gone: the run removed it
+            used = 0
+        done = time.monotonic()
+        took = done - now
+        self._next_folder = now + max(WORKSPACE_SECONDS, took / WORKSPACE_SHARE)
+        self._soonest_folder = now + max(WORKSPACE_SECONDS, took / WORKSPACE_SHARE_AT_MOST)
+        self._left, self._free = limit - used, self._free_bytes()
+        if used > limit:
+            return "workspace", _mib(used, limit)
         return None
+
+    def _is_time_for_folder(self, now: float, limit: int) -> bool:
+        """Whether it is time to measure, or the disk has lost what this run alone may still take."""
+        if now < self._soonest_folder:
+            return False
+        return now >= self._next_folder or self._free - self._free_bytes() > self._left
+
+    def _free_bytes(self) -> int:
+        try:
+            found = os.statvfs(self._workspace)
+        except OSError:
+            return 0
+        return found.f_bavail * found.f_frsize
 
 
 def oom_kills() -> int:

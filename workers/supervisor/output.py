@@ -18,6 +18,8 @@ LINE_CAP = 64 * 1024
 CHUNK_LINES = 500
 CHUNK_BYTES = 64 * 1024
 MASK = "•••"
+MASKED_VALUES, MASKED_CHARACTERS = 200, 64 * 1024
+"""What one run may have masked: each line is searched for each value, and all are kept in memory."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Output:
 
     ``cap`` is in bytes over all streams; what comes later is read and thrown away, and one line of
     the stream ``system`` says so. With ``steered``, lines of stdout that steer are not output.
+    ``refused`` says why nothing more is stored: there was more to mask than may be.
     """
 
     cap: int
@@ -47,6 +50,7 @@ class Output:
     total_bytes: int = 0
     total_lines: int = 0
     truncated: bool = False
+    refused: str = ""
     pending_bytes: int = 0
     _streams: dict[str, _Stream] = field(default_factory=dict)
     _pending: list[_Line] = field(default_factory=list)
@@ -76,10 +80,18 @@ class Output:
         self._add("system", text.encode("utf-8", "replace"), at, always=True)
 
     def mask(self, value: str) -> None:
-        """Store this value as dots from now on."""
-        if len(value) >= 3 and value not in self._masked:
-            self._masked.append(value)
-            self._masked.sort(key=len, reverse=True)
+        """Store this value as dots from now on; where that is too much, store nothing from now on."""
+        if len(value) < 3 or value in self._masked:
+            return
+        size = sum(map(len, self._masked)) + len(value)
+        if len(self._masked) >= MASKED_VALUES or size > MASKED_CHARACTERS:
+            self.refused = (
+                f"more than {MASKED_VALUES} values to mask, or {MASKED_CHARACTERS:,} characters of them"
+            )
+            self.truncated = True
+            return
+        self._masked.append(value)
+        self._masked.sort(key=len, reverse=True)
 
     def close(self, at: datetime) -> list[Steering]:
         """Take what is left without a line end as last lines."""

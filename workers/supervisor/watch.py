@@ -186,6 +186,8 @@ class Watch:
             self._hear(data)
         else:
             self._tell(self._output.feed(self._names[descriptor], data, self._clock()))
+            if self._output.refused:
+                self._stop("protocol", self._output.refused, now=True)
 
     def _drain(self) -> None:
         """Read what the pipes still hold; nobody writes to them any more.

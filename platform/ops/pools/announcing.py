@@ -47,7 +47,11 @@ class Announcing(threading.Thread):
                     break
                 goes_on = self._take(told, news)
             if news:
-                announce_all(news)
+                try:
+                    announce_all(news)
+                except Exception:
+                    # Lost doorbells cost watchers their next poll; a thread that has died, every one.
+                    logger.exception("announcements are lost")
             if not goes_on:
                 return
 

@@ -24,7 +24,7 @@ from ops.pools.machine import this_machine
 from ops.pools.records import Records
 from ops.pools.rolling import Rolling
 from ops.pools.scaling import Scaling, Sizes
-from ops.pools.workers import STOP_MARGIN, WorkerPlan, pulse, worker_program
+from ops.pools.workers import WorkerPlan, pulse, seconds_to_stop, worker_program
 from ops.services import Service
 from ops.supervision.programs import Watched
 from ops.supervision.watch import LOOK_EVERY, Interrupted, Watch
@@ -80,7 +80,7 @@ class Manager:
         )
         # Beside the pooler's socket, whose folder only the workers' account can enter.
         self.announcing = Announcing(self.connections.folder / "announce") if self.connections else None
-        self.stop_seconds = drain + 2 * cancel_grace + STOP_MARGIN
+        self.stop_seconds = seconds_to_stop(drain, cancel_grace)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""

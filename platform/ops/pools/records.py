@@ -19,6 +19,7 @@ from django.db import Error, connection
 
 from ops.pools.scaling import Seen
 from ops.pools.workers import Pulse
+from tasks.aside import Aside
 from tasks.selectors.pools import demands, running_of, scaled_bounds
 from tasks.services.lose import lose_runs_of
 from tasks.services.pools import PoolReport, machine_gone, machine_report
@@ -74,6 +75,9 @@ class Records(threading.Thread):
         self._capacity = (0, False)
         self._gone: set[uuid.UUID] = set()
         self._buried: dict[uuid.UUID, int] = {}
+        # Dead supervisors (worker, pid) whose runs are still to be given up, and whether they crashed.
+        self._deaths: dict[tuple[uuid.UUID, int], bool] = {}
+        self._not_lost = Aside[uuid.UUID | tuple[uuid.UUID, int]]("dead worker")
         self._served: set[str] = set()
         self._change = threading.Condition()
         self._finished = False
@@ -141,6 +145,10 @@ class Records(threading.Thread):
                 if not away:
                     logger.warning("the database is away, workers go on: %s", error)
                 away = True
+            except Exception:
+                # Whatever it is: without reports every worker of this machine would count as silent.
+                logger.exception("a round of records failed, the next one begins anew")
+                connection.close()
             if finished:
                 connection.close()
                 return
@@ -157,7 +165,9 @@ class Records(threading.Thread):
         with self._change:
             pulses, draining, clean = dict(self._pulses), self._draining, self._clean
         for worker_id in self._known.keys() - pulses.keys():
-            worker_gone(worker_id, lost=not (draining or self._known.pop(worker_id).draining))
+            worker_gone(worker_id, lost=not (draining or self._known[worker_id].draining))
+            # Only now: nobody else would remember it if the database had been away.
+            del self._known[worker_id]
             self._gone.add(worker_id)
         if clean:
             self._give_up_runs(pulses)
@@ -194,18 +204,29 @@ class Records(threading.Thread):
         return {name: described["version"] for name, described in self.types.items()}
 
     def _give_up_runs(self, pulses: Mapping[uuid.UUID, Pulse]) -> None:
-        """End the runs of those that have died, instead of waiting for their leases to end."""
+        """End the runs of those that have died, instead of waiting for their leases to end.
+
+        A loss that cannot be written is tried again later; nobody else's waits for it.
+        """
         for worker_id in tuple(self._gone):
-            _told(lose_runs_of(worker_id), f"worker {worker_id}")
-            self._gone.discard(worker_id)
-            self._buried.pop(worker_id, None)
+            if worker_id not in self._not_lost:
+                with self._not_lost.trying(worker_id):
+                    _told(lose_runs_of(worker_id), f"worker {worker_id}")
+                    self._gone.discard(worker_id)
+                    self._buried.pop(worker_id, None)
         for worker_id, pulse in pulses.items():
             for number, pid, code in pulse.dead_children:
                 if number > self._buried.get(worker_id, 0):
                     # A supervisor that ends itself has given its run up, through no fault of its task.
-                    lost = lose_runs_of(worker_id, supervisor=pid, crashed=code < 0)
-                    _told(lost, f"supervisor {pid}")
+                    self._deaths[(worker_id, pid)] = code < 0
                     self._buried[worker_id] = number
+        for death, crashed in tuple(self._deaths.items()):
+            if death not in self._not_lost:
+                worker_id, pid = death
+                with self._not_lost.trying(death):
+                    lost = lose_runs_of(worker_id, supervisor=pid, crashed=crashed)
+                    _told(lost, f"supervisor {pid}")
+                    del self._deaths[death]
 
     def _register(self, pulse: Pulse) -> None:
         self._served.add(pulse.plan.queue)

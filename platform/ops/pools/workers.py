@@ -20,6 +20,11 @@ WARM_UP = 30.0
 ID_VARIABLE = "SWITCHYARD_WORKER_ID"
 
 
+def seconds_to_stop(drain: float, cancel_grace: float) -> float:
+    """Return how long a worker may take to end, in seconds: see :data:`STOP_MARGIN`."""
+    return drain + 2 * cancel_grace + STOP_MARGIN
+
+
 @dataclass(frozen=True)
 class WorkerPlan:
     """One worker process that should run: the ``number``-th of its queue, with so many slots.

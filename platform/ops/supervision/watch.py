@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from types import FrameType, TracebackType
 
 from ops.supervision.processes import children, descendants
-from ops.supervision.programs import Program, Watched
+from ops.supervision.programs import BACKOFF_MAX, Program, Watched
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # How often heartbeat files are looked at, and the longest sleep of the loop.
@@ -250,7 +250,7 @@ class Watch:
         except OSError as error:
             self.tell(f"{watched.program.name} cannot be started: {error}")
             watched.due = time.monotonic() + watched.backoff
-            watched.backoff = min(watched.backoff * 2, 5.0)
+            watched.backoff = min(watched.backoff * 2, BACKOFF_MAX)
 
 
 def ending(code: int) -> str:

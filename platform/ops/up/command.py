@@ -1,6 +1,6 @@
 """The command line of ``up``.
 
-    up [--state DIR] [--port N] [--host H] [--detach] [--stop] [--no-welcome]
+    up [--state DIR] [--port N] [--host H] [--detach] [--stop] [--no-welcome] [--json]
 
 Exit codes: 0 stopped as asked (or ready, with ``--detach``), 1 could not start or stop, 2 usage.
 """
@@ -22,17 +22,19 @@ from ops.up.welcome import welcome
 def run(argv: list[str]) -> int:
     """Run ``up`` with its arguments and return the exit code."""
     arguments = _parser().parse_args(argv)
-    progress = Progress()
+    progress = Progress(as_json=arguments.json)
     state = State(arguments.state or default_state())
     try:
         if arguments.stop:
             return stop(state, progress)
         state.make()
+        # The job's log is for people, and it would stand between the objects.
+        welcomes = not (arguments.no_welcome or arguments.json)
         if arguments.detach:
             return detached(lambda told: _serve(arguments, told, state, welcomes=False), progress)
-        return _serve(arguments, progress, state, welcomes=not arguments.no_welcome)
+        return _serve(arguments, progress, state, welcomes=welcomes)
     except StateError as error:
-        progress.line(f"switchyard: {error}")
+        progress.failed(str(error))
         return 1
 
 
@@ -45,7 +47,9 @@ def _serve(arguments: argparse.Namespace, progress: Progress, state: State, *, w
         code = 0
         try:
             site = session.start()
-            progress.ready()
+            known = state.read_credentials()
+            access = {name: known.get(name) for name in ("url", "tenant", "user", "password")}
+            progress.ready(**access, credentials=str(state.credentials))
             if welcomes:
                 welcome(site, watch, progress)
             while not watch.stop_requests:
@@ -53,7 +57,7 @@ def _serve(arguments: argparse.Namespace, progress: Progress, state: State, *, w
         except Interrupted:
             code = 1
         except StartFailed as failure:
-            progress.line(f"switchyard: {failure.told()}")
+            progress.failed(failure.told())
             code = 1
         finally:
             session.finish()
@@ -71,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, metavar="N", help="web port (default 8000; 0: any)")
     parser.add_argument("--detach", action="store_true", help="return once the platform is ready")
     parser.add_argument("--stop", action="store_true", help="stop the one that runs, and wait")
+    parser.add_argument(
+        "--json", action="store_true", help="print an object a line, for programs; no welcome job"
+    )
     parser.add_argument("--no-welcome", action="store_true", help="do not run the welcome job")
     return parser
 

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from ops.namespace import entering
-from ops.pools.workers import STOP_MARGIN
+from ops.pools.workers import seconds_to_stop
 from ops.supervision.programs import Program
 from ops.up.site import CHECKOUT, Site
 
-# What the pool manager needs besides its workers' own time.
-POOL_MARGIN = 10.0
+# What the pool manager needs besides its workers' own time: its pooler's grace and its last words.
+POOL_MARGIN = 15.0
 
 
 def web(site: Site, environment: dict[str, str], listener: socket.socket) -> Program:
@@ -75,13 +75,13 @@ def pools(site: Site, environment: dict[str, str]) -> Program:
 def drain_seconds(environment: dict[str, str]) -> float:
     """Return how long the pools may take to end: running tasks finish, or are interrupted."""
     defaults = {"SWITCHYARD_DRAIN": 60.0, "SWITCHYARD_CANCEL_GRACE": 10.0}
-    total = 0.0
+    found = []
     for name, default in defaults.items():
         try:
-            total += float(environment.get(name) or default)
+            found.append(float(environment.get(name) or default))
         except ValueError:
-            total += default  # the settings refuse it with a better sentence
-    return total + STOP_MARGIN
+            found.append(default)  # the settings refuse it with a better sentence
+    return seconds_to_stop(*found)
 
 
 def command(site: Site, environment: dict[str, str], name: str, *arguments: str) -> Program:

@@ -17,12 +17,13 @@ READY = "\x04ready"
 class Relay(Progress):
     """Tells its lines to the process that waits in the foreground, through a pipe."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(os.fdopen(descriptor, "w"))
+    def __init__(self, descriptor: int, *, as_json: bool) -> None:
+        super().__init__(os.fdopen(descriptor, "w"), as_json=as_json)
 
-    def ready(self) -> None:
+    def ready(self, **access: str | None) -> None:
         """Let the foreground process return; from now on only the log is written."""
-        self.line(READY)
+        super().ready(**access)
+        self.show(READY)
         if self.terminal is not None:
             self.terminal.close()
             self.terminal = None
@@ -34,7 +35,7 @@ def detached(serve: Callable[[Progress], int], progress: Progress) -> int:
     child = os.fork()
     if child == 0:
         os.close(read)
-        os._exit(_background(serve, write))
+        os._exit(_background(serve, Relay(write, as_json=progress.as_json)))
     os.close(write)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -46,21 +47,20 @@ def detached(serve: Callable[[Progress], int], progress: Progress) -> int:
         for line in lines:
             if line.rstrip("\n") == READY:
                 return 0
-            progress.line(line.rstrip("\n"))
+            progress.show(line.rstrip("\n"))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) or 1
 
 
-def _background(serve: Callable[[Progress], int], write: int) -> int:
+def _background(serve: Callable[[Progress], int], relay: Relay) -> int:
     """In the child: leave the terminal for good, then serve."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for good
-    relay = Relay(write)
     try:
         return serve(relay)
     except StateError as error:
-        relay.line(f"switchyard: {error}")
+        relay.failed(str(error))
         return 1

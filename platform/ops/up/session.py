@@ -140,7 +140,7 @@ class Session:
             cleanup()
         with suppress(OSError):
             self.state.clear_run()
-        self.progress.step("stopped")
+        self.progress.stopped()
 
     def _listen(self) -> socket.socket:
         """Open the web's listening socket, which outlives every web process."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from ops.accounts import Accounts
 from ops.namespace import Namespace
 from ops.up.state import State, StateError
+from workers.handlers.checkout import git_folders
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Settings that hold secrets: they travel by file, never in a process's environment.
@@ -78,7 +79,8 @@ def component_environment(site: Site, secret_settings: dict[str, str]) -> dict[s
     chosen = {
         "SWITCHYARD_PUBLIC_URL": site.url,
         "SWITCHYARD_ALLOWED_HOSTS": ",".join(_hosts(site.host)),
-        "SWITCHYARD_GIT_FILE_ROOTS": str(CHECKOUT),
+        # Not the whole checkout: the state folder is below it, with secrets and with what runs write.
+        "SWITCHYARD_GIT_FILE_ROOTS": os.pathsep.join(map(str, git_folders(CHECKOUT))),
         "SWITCHYARD_SANDBOX_PATHS": os.pathsep.join(map(str, toolchains())),
         "SWITCHYARD_WORKSPACES": str(site.state.workspaces),
         "PATH": os.defpath,

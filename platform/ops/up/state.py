@@ -5,7 +5,7 @@
     STATE/                 0711 when we make it; somebody's own folder is left as it is
       lock                 flock of the running `up`, with its pid and address
       secrets.json         0600: what was generated once and must stay
-      credentials.json     0600: what people and scripts log in with (API.md, First start)
+      credentials.json     0600: what people and scripts log in with (README)
       ports.json           the embedded servers' ports
       postgres/ valkey/    0700, the database account's
       settings/            0500, the service account's: DATABASE_URL and other secret settings

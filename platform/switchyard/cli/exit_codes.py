@@ -1,4 +1,4 @@
-"""What the command's exit code says; scripts rely on it (API.md)."""
+"""What the command's exit code says; scripts rely on it."""
 
 from __future__ import annotations
 

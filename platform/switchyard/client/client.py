@@ -148,7 +148,7 @@ class Client:
         however often the request has to be repeated it makes one task. `uploads` are large inputs:
         they are sent after the task is made, and then it is let go (`on_upload` is told the name and
         how many bytes have been sent); when one cannot be sent, the task is cancelled. `options` are
-        further members of the request (`key_policy`, `retry`, `limits`, …; API.md, "A task").
+        further members of the request (`key_policy`, `retry`, `limits`, …; `/api/v1/docs`).
 
         Raises:
             BadRequest, KeyConflict, TooManyRequests, Unavailable: why it was not accepted.
@@ -214,7 +214,7 @@ class Client:
         return Task.of(self.transport.request("GET", self.below("tasks", task_id(task))))
 
     def tasks(self, *, limit: int | None = None, **filters: Any) -> Iterator[Task]:
-        """Yield tasks, newest first; filters as in API.md (a list is "any of these")."""
+        """Yield tasks, newest first; filters as in `/api/v1/docs` (a list is "any of these")."""
         query = {name: query_value(value) for name, value in compact(filters).items()}
         found = results(self.transport, self.below("tasks"), query, limit=limit, long=True)
         return (Task.of(task) for task in found)

@@ -152,7 +152,7 @@ class Task:
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """Read a task's JSON (API.md, "A task")."""
+        """Read a task's JSON."""
         data = _object(value)
         return cls(
             id=_text(data, "id"),
@@ -239,7 +239,7 @@ class Event:
 
     @classmethod
     def of(cls, value: object) -> Self:
-        """Read an event's frame (API.md, "Live")."""
+        """Read an event's frame."""
         data = _object(value)
         return cls(
             seq=int(_number(data, "seq") or 0),

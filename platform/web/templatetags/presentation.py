@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rest.times import rfc3339
-from tasks.states import TERMINAL, WAITING, Status
+from tasks.states import TERMINAL, WAITING
 
 register = template.Library()
 
@@ -41,12 +41,6 @@ def is_terminal(status: str) -> bool:
 def is_waiting(status: str) -> bool:
     """Tell whether a task in this status waits to run."""
     return status in WAITING
-
-
-@register.filter
-def was_unlucky(status: str) -> bool:
-    """Tell whether this end may be followed by an explicit retry."""
-    return status in (Status.FAILED, Status.CANCELLED, Status.DROPPED)
 
 
 @register.simple_tag

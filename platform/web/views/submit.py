@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -12,7 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from rest.errors import FieldError, NotFound, Problem
-from rest.request_id import request_id_of
+from rest.links import site
 from tasks.api.forecast import forecast
 from tasks.models import TaskType
 from tasks.services.submit import submit, try_submit
@@ -64,12 +63,7 @@ def _submit(visit: Visit, form: SubmitForm) -> HttpResponse:
     if form.submission is None:
         return _again(visit, form)
     try:
-        task = submit(
-            visit.tenant,
-            visit.actor,
-            form.submission,
-            request_id=request_id_of(visit.request),
-        )
+        task = submit(visit.tenant, visit.actor, form.submission)
     except Problem as refusal:
         _place(form, refusal)
         return _again(visit, form)
@@ -115,7 +109,7 @@ def _typed(form: SubmitForm) -> dict[str, str]:
 
 
 def _calls(visit: Visit, form: SubmitForm) -> dict[str, Any]:
-    base = settings.SWITCHYARD.public_url.rstrip("/")
+    base = site()
     return {
         "command": command_submit(form.body),
         "curl": curl_submit(base, visit.tenant.slug, form.body),

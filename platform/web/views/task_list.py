@@ -78,7 +78,7 @@ def _read(visit: Visit, filters: Filters, queryset: QuerySet[Task], cursor: str)
     if cursor:
         values["cursor"] = cursor
     return page_of(
-        cast(Request, visit.request),  # it is asked for its path and host only
+        cast(Request, visit.request),  # it is asked for its path only
         Parameters(values),
         queryset,
         lambda task: task,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
 from rest.errors import ValidationFailed
+from rest.links import site
 from tasks.models import Task, TaskType
 from tasks.selectors.representation import result_expired
 from tasks.selectors.tasks import visible_task
@@ -29,7 +29,7 @@ def task_page(visit: Visit, task_id: str) -> HttpResponse:
     """Show the task. The log is not in the page: it comes with the live stream, or from the API."""
     task = visible_task(visit.actor, visit.tenant, task_id)
     after, older = tail_start(task)
-    base = settings.SWITCHYARD.public_url.rstrip("/")
+    base = site()
     body = _body(task)
     context = {
         **_state(visit, task),

@@ -45,6 +45,13 @@ def walk(caller: Caller, path: str) -> list[Any]:
     return rows
 
 
+@pytest.mark.parametrize("what", ["events", "log"])
+def test_the_next_page_is_at_the_public_address(acme: World, talkative: Task, what: str) -> None:
+    path = f"{TASKS}/{talkative.pk}/{what}?limit=1"
+    link = acme.token().get(path, Host="127.0.0.1:8000").json()["next"]
+    assert link.startswith(f"http://testserver{path}&after=")
+
+
 def test_events_come_in_order_without_a_gap_and_tell_the_story(acme: World, talkative: Task) -> None:
     frames = walk(acme.token(), f"{TASKS}/{talkative.pk}/events?limit=2")
     assert [frame["seq"] for frame in frames] == list(range(1, talkative.last_seq + 1))

@@ -14,7 +14,7 @@ from tasks.clock import database_now
 from tasks.models import Task
 from tasks.services.cancel import cancel
 from tests.questions import questions
-from tests.tasks.api.work import ended, failed, running, submitted
+from tests.tasks.api.work import ended, failed, publish_types, running, submitted
 from tests.tenants.callers import Caller, World
 
 TASKS = "/api/v1/tenants/acme/tasks"
@@ -183,6 +183,21 @@ def test_a_day_among_other_days_is_found_whole(acme: World) -> None:
     assert ids(caller, f"started_before={end}") == []
 
 
+@pytest.mark.parametrize("what", ["created", "started", "finished"])
+def test_a_bound_at_the_end_of_all_time_excludes_nothing(acme: World, what: str) -> None:
+    task = str(ended(submitted(acme.acme)).pk)
+    bounds = {
+        f"{what}_after": "0001-01-01T00:00:00Z",
+        f"{what}_before": "9999-12-31T23:59:59.999999Z",
+    }
+    for name, moment in bounds.items():
+        assert ids(acme.token(), f"{name}={moment}") == [task]
+        everywhere = acme.operator().get(f"/api/v1/operator/tasks?{name}={moment}")
+        assert [row["id"] for row in everywhere.json()["results"]] == [task]
+        body = {"filter": {name: moment, "status": "completed"}, "dry_run": True}
+        assert acme.token().post(f"{TASKS}/actions/retry", body).status_code == 200
+
+
 def test_a_page_costs_the_same_few_queries_whatever_its_length(acme: World) -> None:
     caller = acme.token()
 
@@ -244,3 +259,18 @@ def test_a_submission_asks_the_same_few_questions_in_a_full_tenant(acme: World) 
     assert before == cost() == 4 + 2
     assert first <= before + 2  # the token's last use, and the type itself
     assert uuid.UUID(ids(caller)[0])
+
+
+def test_a_submission_is_three_round_trips(lasting_world: World) -> None:
+    publish_types()
+    caller = lasting_world.token()
+    assert caller.post(TASKS, {"type": "test.dummy"}).status_code == 201
+    with questions() as asked:
+        answer = caller.post(TASKS, {"type": "test.dummy"})
+    # Token and tenant; type, rules and limits; all that is stored, its COMMIT, and why it waits. The
+    # bell is rung by a thread of its own in a web process, and here by this one.
+    assert (answer.status_code, len(asked)) == (201, 3 + 1)
+    assert (
+        answer.json()["waiting_for"]
+        == caller.get(f"{TASKS}/{answer.json()['id']}").json()["waiting_for"]
+    )

@@ -45,3 +45,18 @@ def test_only_operators_may(acme: World) -> None:
         assert caller.get(SWITCH).status_code == 403
     for body in ({}, {"enabled": "yes"}, {"enabled": True, "for": 3}):
         assert acme.operator().send("PUT", SWITCH, body).status_code == 400
+
+
+def test_who_has_not_seen_the_last_change_changes_nothing(acme: World) -> None:
+    operator = acme.operator()
+    seen = operator.get(SWITCH)["ETag"]
+    on = operator.send("PUT", SWITCH, {"enabled": True, "reason": "new disks"}, If_Match=seen)
+    assert (on.status_code, on["ETag"]) == (200, operator.get(SWITCH)["ETag"])
+    for body in ({"enabled": True}, {"enabled": False}):
+        stale = operator.send("PUT", SWITCH, body, If_Match=seen)
+        assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    assert operator.get(SWITCH).json() == on.json()
+    off = operator.send("PUT", SWITCH, {"enabled": False}, If_Match=on["ETag"])
+    assert (off.status_code, off["ETag"]) == (200, seen)
+    again = operator.send("PUT", SWITCH, {"enabled": True})
+    assert again["ETag"] not in (seen, on["ETag"])

@@ -286,3 +286,16 @@ def test_another_process_sees_a_changed_rule_with_its_next_submit(acme: World, o
     Route.objects.update(queue="critical")
     assert queue_of(acme.token()) == "critical"
     assert routes._read != known
+
+
+@pytest.mark.parametrize("tag", ['"1"', "*"])
+def test_a_rule_that_is_gone_is_not_made_again_by_who_means_to_change_it(
+    acme: World, operator: Caller, tag: str
+) -> None:
+    path = f"{ROUTES}/gone"
+    operator.send("PUT", path, ALL)
+    operator.send("DELETE", path)
+    refused = operator.send("PUT", path, ALL, If_Match=tag)
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert operator.get(path).status_code == 404
+    assert operator.send("PUT", path, ALL).status_code == 201

@@ -33,6 +33,15 @@ def allocated(caller: Caller, *names: str) -> str:
     return str(body["links"]["self"]).removeprefix("http://testserver")
 
 
+def test_uploading_and_letting_go_name_their_own_requests(acme: World) -> None:
+    ci = acme.token()
+    task = allocated(ci, "a")
+    assert put(ci, task, "a", X_Request_ID="put").status_code == 201
+    assert ci.post(f"{task}/submit", {}, X_Request_ID="go").status_code == 200
+    events = ci.get(f"{task}/events").json()["results"]
+    assert [event["data"].get("request_id") for event in events][1:] == ["put", "go"]
+
+
 def put(caller: Caller, task: str, name: str, data: bytes = BYTES, **headers: str) -> Any:
     return caller.send(
         "PUT", f"{task}/inputs/{name}", raw=data, content_type="text/csv; header=present", **headers

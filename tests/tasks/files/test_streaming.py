@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from django.db import connection
 
 from config.asgi import application
+from rest import streamed_body
 from rest.body_limit import Message
 from rest.streamed_body import StreamedBody
 from tasks.models import TaskFile
@@ -105,6 +107,24 @@ def test_a_connection_that_is_cut_leaves_no_input(lasting_world: World, stored: 
     # What had come is removed with the next round, not in a day.
     assert remove_unnamed() == 1
     assert contents(stored) == 0
+
+
+def test_an_upload_that_never_ends_is_cut_off(
+    lasting_world: World, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed_body, "SILENCE_SECONDS", 0.3)
+    ci, path = allocated(lasting_world)
+
+    def drip() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.05)  # a client that is never silent for long
+            yield b"x"
+
+    began = time.monotonic()
+    upload = Upload(path, ci.headers, drip()).sent()
+    assert time.monotonic() - began < 5
+    assert (upload.status, upload.body["code"]) == (400, "incomplete_body")
+    assert "4,096 bytes a second" in upload.body["detail"]
 
 
 def test_only_uploads_are_exempt_from_the_body_limit(lasting_world: World) -> None:

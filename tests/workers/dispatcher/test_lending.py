@@ -13,7 +13,7 @@ from tenants.models import Limit
 from tests.workers.dispatcher.pressed import AFTER, Platform, asked, platform, pools
 from workers.dispatcher import store
 from workers.dispatcher.publisher import Publisher
-from workers.dispatcher.reaper import ring_again
+from workers.dispatcher.reaper import Reaper
 
 __all__ = ["platform"]
 
@@ -116,7 +116,7 @@ def test_a_loan_that_nobody_claims_goes_back_to_critical(
     monkeypatch.setattr(Publisher, "publish", lambda _self, bells: rung.extend(bells))
     # The old message still waits in the broker, for a worker that may never come.
     monkeypatch.setattr(Publisher, "depth", lambda _self, _queue: 5)
-    assert ring_again(platform.dispatcher._leadership.epoch or 0, Publisher()) == 1
+    assert Reaper().ring_again(platform.dispatcher._leadership.epoch or 0, Publisher()) == 1
     assert [(bell.task_id, bell.queue, bell.epoch) for bell in rung] == [
         (lent.pk, "critical", before.epoch + 1)
     ]

@@ -14,7 +14,8 @@ from tasks.selectors.ability import capacities
 from tasks.services.claim import claim
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, running, submitted
-from workers.dispatcher import store
+from tests.workers.dispatcher.returning import unpark
+from workers.dispatcher import parked, store
 from workers.dispatcher.lanes import Candidate
 from workers.dispatcher.leader import Leadership
 
@@ -126,6 +127,20 @@ def test_a_slow_worker_gets_more_time_with_each_publishing(tenant: Tenant, leade
     assert given == [2, 4, 8, 8, 8]
 
 
+@pytest.mark.parametrize("before", [1023, 1024, 32767])
+def test_a_message_may_be_published_any_number_of_times(
+    tenant: Tenant, leader: int, before: int
+) -> None:
+    task = submitted(tenant)
+    dispatch(leader, task)
+    Inflight.objects.update(publishes=before)
+    overdue()
+    assert len(store.republish(leader, store.overdue_by_queue(10)["normal"])) == 1
+    row = Inflight.objects.get(pk=task.pk)
+    assert row.publishes == min(before + 1, 32767)
+    assert row.lease_until > database_now()
+
+
 def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) -> None:
     task = submitted(tenant)
     running(task)
@@ -136,12 +151,12 @@ def test_a_claimed_task_is_never_published_again(tenant: Tenant, leader: int) ->
 
 def test_tasks_of_a_type_without_worker_are_parked_and_come_back(tenant: Tenant, leader: int) -> None:
     task = submitted(tenant)
-    store.park(leader, [task.pk], "no_worker")
+    parked.park(leader, [task.pk], "no_worker")
     assert not Ready.objects.exists()
     assert Parked.objects.get(pk=task.pk).reason == "no_worker"
     type_id = TaskType.objects.get(name="test.dummy").pk
-    assert store.unpark(leader, "normal", {type_id + 1000: 1}) == set()
-    assert store.unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
+    assert unpark(leader, "normal", {type_id + 1000: 1}) == set()
+    assert unpark(leader, "normal", {type_id: 1}) == {tenant.pk}
     assert Ready.objects.get(pk=task.pk).epoch == 1
 
 

@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from switchyard.errors import HandlerDefinitionError
+from tasks.schemas import BadParams, check_params
+from workers import registry
 from workers.handlers import shell
-from workers.registry import check_schema, load, validator
+from workers.registry import GROUP, check_schema, load
 
 TYPES = load(test_types=True).types
 
 
 def errors(name: str, params: Any) -> list[str]:
-    return [error.json_path for error in validator(TYPES[name].params_schema).iter_errors(params)]
+    validator = Draft202012Validator(TYPES[name].params_schema)
+    return [error.json_path for error in validator.iter_errors(params)]
 
 
 def test_test_types_are_there_only_when_asked_for() -> None:
@@ -41,6 +46,54 @@ def test_the_types_are_as_the_contract_says() -> None:
     assert (request.queue, request.network, request.steering) == ("normal", True, False)
     assert (dummy.idempotent, dummy.max_retries) == (True, 3)
     assert all(each.description for each in TYPES.values())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "https://a.b:443/x?y=z#w",
+        "http://a:1",
+        "http://a:65535/",
+        "http://[::1]:8080/x",
+        "http://127.0.0.1/a@b:99999",
+        "http://a?at=b@c",
+        "http://b\u00fccher.example/",
+    ],
+)
+def test_an_address_that_can_be_requested_is_taken(url: str) -> None:
+    check_params(TYPES["http.request"].params_schema, {"url": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a@b.com",
+        "http://user:word@b.com/x",
+        "http://a:99999",
+        "http://a:65536/",
+        "http://a:0",
+        "http://a:08",
+        "http://a:x/",
+        "http://a:80:80",
+        "http://:80",
+        "http:///x",
+        "http://[::1",
+        "http://a\\@b.com",
+        "http://a b",
+        "http://a\n",
+        "ftp://a",
+    ],
+)
+def test_an_address_that_cannot_be_requested_is_refused_with_what_to_do(url: str) -> None:
+    with pytest.raises(BadParams) as refused:
+        check_params(TYPES["http.request"].params_schema, {"url": url})
+    (error,) = refused.value.errors
+    assert (error.pointer, error.code) == ("/params/url", "pattern")
+    assert "`headers`" in error.detail
+    assert "65535" in error.detail
+    # What is refused may hold a password.
+    assert url not in error.detail
 
 
 @pytest.mark.parametrize(
@@ -118,7 +171,11 @@ def test_a_broken_package_is_reported_and_the_others_run(
         head + "@handler('good.one')\ndef f(run, params):\n    'Does good.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    loaded = load(modules=["raises", "named", "remote", "good", "missing"])
+    offered = [
+        EntryPoint(each, each, GROUP) for each in ("raises", "named", "remote", "good", "missing")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(offered).select(group=group))
+    loaded = load()
     assert set(loaded.types) == {"shell.command", "http.request", "good.one"}
     assert loaded.types["good.one"].entry == "good:f"
     assert len(loaded.problems) == 4

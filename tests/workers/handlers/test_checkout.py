@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from workers.handlers import checkout
 from workers.handlers.checkout import SourceRefused, checkout_steps
 from workers.sandbox import Exit, Launch, Level, detect, make_workspace, spawn, wipe_workspace
 
@@ -142,10 +144,65 @@ def test_other_addresses_are_refused(url: str) -> None:
         checkout_steps(source(url), file_roots=[Path("/nowhere")])
 
 
+def test_a_password_in_an_address_is_refused_with_what_to_do() -> None:
+    with pytest.raises(SourceRefused, match="leave it out, because everybody who sees the task sees it"):
+        checkout_steps(source("https://me:word@example.org/r.git"))
+
+
 @pytest.mark.parametrize("ref", ["--upload-pack=id", "-x", "a..b"])
 def test_a_ref_is_no_option(ref: str) -> None:
     with pytest.raises(SourceRefused):
         checkout_steps(source("https://example.org/r.git", ref=ref))
+
+
+def test_a_root_may_be_the_git_folder_alone(repository: Path) -> None:
+    git = repository / ".git"
+    (step,) = checkout_steps(source(f"file://{repository}"), file_roots=[git])
+    assert step.read_only == (git.resolve(),)
+    beside = repository.parent / "beside"
+    shutil.copytree(git, beside / ".git")
+    with pytest.raises(SourceRefused):
+        checkout_steps(source(f"file://{beside}"), file_roots=[git])
+
+
+@pytest.mark.parametrize("bait", ["", "alternates", "gitdir"])
+def test_a_repository_that_a_run_has_made_is_none(repository: Path, bait: str) -> None:
+    # With links in it that git would follow into the platform's own files, and quote what is there.
+    state = repository.parent / "state"
+    made = state / "workspaces" / "run" / "work"
+    (state / "service").mkdir(parents=True)
+    (state / "service" / "credentials.json").write_text('{"token": "s3cret"}')
+    if bait == "gitdir":
+        made.mkdir(parents=True)
+        (made / ".git").write_text(f"gitdir: {repository}/.git")
+    else:
+        shutil.copytree(repository, made)
+        (made / ".git" / "info" / "grafts").symlink_to(state / "service" / "credentials.json")
+        if bait:
+            (made / ".git" / "objects" / "info" / "alternates").write_text(f"{state}/service\n")
+    roots, private = [repository.parent], [state / "service", state / "workspaces"]
+    with pytest.raises(SourceRefused):
+        checkout_steps(source(f"file://{made}"), file_roots=roots, private=private)
+    assert checkout_steps(source(f"file://{repository}"), file_roots=roots, private=private)
+
+
+def test_nothing_of_a_repository_outside_of_all_folders_is_read(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkout, "git_folders", lambda _asked: pytest.fail("it was looked into"))
+    with pytest.raises(SourceRefused, match="is not below a folder"):
+        checkout_steps(source(f"file://{repository}"), file_roots=[repository.parent / "other"])
+
+
+def test_a_repository_that_keeps_its_objects_in_a_private_folder_is_refused(repository: Path) -> None:
+    private = repository.parent / "private"
+    shutil.copytree(repository / ".git" / "objects", private)
+    alternates = repository / ".git" / "objects" / "info" / "alternates"
+    alternates.write_text(f"{private}\n")
+    roots = [repository.parent]
+    assert checkout_steps(source(f"file://{repository}"), file_roots=roots)
+    with pytest.raises(SourceRefused):
+        checkout_steps(source(f"file://{repository}"), file_roots=roots, private=[private])
 
 
 def test_a_link_out_of_the_allowed_folders_is_refused(repository: Path) -> None:

@@ -201,3 +201,34 @@ def test_the_handler_dies_with_its_supervisor(level: Level, base: Path) -> None:
     supervisor.wait()
     supervisor.stdout.close()
     until(lambda: not sleepers())
+
+
+HIDDEN_MEMORY = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+try:
+    os.memfd_create("x")
+    print("memfd")
+except OSError as error:
+    print(error.strerror)
+secret = ctypes.CDLL(None, use_errno=True).syscall(447, 0)
+print("secret" if secret >= 0 else os.strerror(ctypes.get_errno()))
+segment = libc.shmget(0x5157, 4096, 0o1600)
+print("shared" if segment >= 0 else os.strerror(ctypes.get_errno()))
+"""
+
+
+def test_memory_that_no_limit_sees_is_refused_and_none_of_it_stays(level: Level, run: Run) -> None:
+    by_level = {
+        Level.FULL: ["Function not implemented", "Function not implemented", "shared"],
+        Level.CONTAINER: [
+            "Function not implemented",
+            "Function not implemented",
+            "Operation not permitted",
+        ],
+    }
+    if level not in by_level:
+        return  # it is open, as docs/isolation.md says
+    finished = run(level, argv=("python3", "-c", HIDDEN_MEMORY))
+    assert finished.stdout.splitlines() == by_level[level], finished.stderr
+    assert str(0x5157) not in Path("/proc/sysvipc/shm").read_text().split()

@@ -64,6 +64,15 @@ def test_what_is_no_message_ends_the_run(bench: Bench, garbage: str) -> None:
     bench.nothing_is_left(guarded)
 
 
+def test_a_command_that_masks_without_end_is_ended(bench: Bench) -> None:
+    guarded = bench.python(
+        Level.PROCESS, "import itertools\nfor n in itertools.count(): print('::mask', f'{n:060000}')"
+    )
+    assert guarded.wait() == 0, guarded.said()
+    assert (guarded.task.status, guarded.task.status_reason) == ("failed", "protocol")
+    bench.nothing_is_left(guarded)
+
+
 def test_half_a_message_at_the_end_is_none(bench: Bench) -> None:
     params = {"bytes": '{"op": "progress", "per', "leave": True}
     guarded = bench.start(type="tidy.garbage", params=params)

@@ -16,7 +16,7 @@ from tasks.services.files import fill, reserve
 from tasks.services.inputs import input_store, inputs_submit
 from tests.tasks.api.work import submitted
 from tests.workers.supervisor.conftest import Bench
-from workers.sandbox import Level
+from workers.sandbox import Level, artifacts
 from workers.supervisor import files
 
 
@@ -112,6 +112,19 @@ def test_artifacts_that_were_removed_before_they_had_a_row_change_nothing_else(
     (told,) = run.texts("system")
     assert "report" in told
     bench.nothing_is_left(run)
+
+
+def test_where_no_artifact_could_be_looked_for_is_told(
+    bench: Bench, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "SEEN_CAP", 3)
+    params = {"command": "touch 1 2 3 4", "artifacts": ["**"]}
+    run = bench.start(Level.PROCESS, "shell.command", params=params)
+    assert run.wait() == 0, run.said()
+    assert run.run.status == "completed"
+    said = "\n".join(run.texts("system"))
+    assert "the first 3 files and folders" in said
+    assert TaskFile.objects.count() == 3
 
 
 def test_a_run_without_its_inputs_fails_and_says_so(bench: Bench, stored: Path) -> None:

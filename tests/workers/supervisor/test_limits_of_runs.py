@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from switchyard.handler import LIMITS
 from tests.workers.supervisor.conftest import Bench, Guarded
 from workers.sandbox import Level
 from workers.supervisor import meter
+from workers.supervisor.limits import effective_limits, output_cap
 
 MIB = 1024 * 1024
 SPIN = "while True: pass"
@@ -183,8 +186,42 @@ def test_a_program_that_hits_the_file_limit_is_named_also_below_a_shell(
     assert ended(bench, guarded)["code"] == "file_size_limit"
 
 
+@pytest.mark.parametrize("allowed", [None, 32, 200])
+def test_no_more_files_are_open_at_once_than_allowed(
+    level: Level, bench: Bench, allowed: int | None
+) -> None:
+    limits = {"open_files": allowed} if allowed else {}
+    guarded = bench.start(level, "tidy.die", params={"how": "descriptors"}, limits=limits, max_retries=0)
+    error = ended(bench, guarded)
+    assert (error["code"], error["type"]) == ("handler_error", "OSError")
+    assert guarded.texts("stdout") == [f"errno {errno.EMFILE} at {allowed or 1024}"]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_that_a_type_may_declare_is_read(name: str) -> None:
+    asked = {name: 77}
+    read = (effective_limits(asked, None), output_cap(asked))
+    assert read != (effective_limits({}, None), output_cap({}))
+
+
 def test_a_workspace_beyond_its_limit_is_named(level: Level, bench: Bench) -> None:
     script = "for n in 1 2 3 4; do head -c 3m /dev/zero > f$n; done; sleep 60"
+    guarded = bench.shell(level, script, limits={"workspace_mb": 8})
+    assert ended(bench, guarded)["code"] == "disk_full"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exec 9>f; rm f; head -c 12m /dev/zero >&9; sleep 60",
+        "mkdir d; head -c 12m /dev/zero > d/f; chmod 0 d; sleep 60",
+        "mkdir d; cd d; seq 3000 | xargs touch; sleep 60",
+    ],
+    ids=["removed", "closed", "empty"],
+)
+def test_a_workspace_beyond_its_limit_is_seen_however_it_is_hidden(
+    level: Level, bench: Bench, script: str
+) -> None:
     guarded = bench.shell(level, script, limits={"workspace_mb": 8})
     assert ended(bench, guarded)["code"] == "disk_full"
 

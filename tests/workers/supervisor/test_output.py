@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from switchyard.protocol import Progress, Result
-from workers.supervisor.output import LINE_CAP, MASK, Output
+from workers.supervisor.output import LINE_CAP, MASK, MASKED_CHARACTERS, MASKED_VALUES, Output
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -86,6 +87,30 @@ def test_a_masked_value_is_dots_from_then_on() -> None:
     output = Output(cap=1000, steered=True)
     output.feed("stdout", b"::mask hunter2\nthe password is hunter2\n", AT)
     assert stored(output) == [("stdout", 1, f"the password is {MASK}")]
+
+
+@pytest.mark.parametrize(
+    ("count", "length"), [(MASKED_VALUES + 1, 20), (8, MASKED_CHARACTERS // 8 + 1), (100_000, 600)]
+)
+def test_more_values_than_may_be_masked_end_the_output(count: int, length: int) -> None:
+    output = Output(cap=10**9, steered=True)
+    output.feed("stdout", b"before\n", AT)
+    for number in range(count):
+        output.feed("stdout", f"::mask {number:0{length}}\n".encode(), AT)
+    output.feed("stdout", f"{count - 1:0{length}} would be stored as it is\n".encode(), AT)
+    assert output.refused
+    assert [line for chunk in output.take() for line in chunk.lines] == ["before"]
+    assert sum(map(len, output._masked)) <= MASKED_CHARACTERS
+
+
+def test_as_many_values_as_may_be_are_masked() -> None:
+    output = Output(cap=10**9, steered=True)
+    values = [f"secret-{number:05}" for number in range(MASKED_VALUES)]
+    for value in values:
+        output.feed("stdout", f"::mask {value}\n::mask {value}\n".encode(), AT)
+    output.feed("stdout", f"{values[0]} {values[-1]}\n".encode(), AT)
+    assert not output.refused
+    assert [line for chunk in output.take() for line in chunk.lines] == [f"{MASK} {MASK}"]
 
 
 def test_past_the_cap_a_command_may_still_tell_its_result() -> None:

@@ -155,7 +155,7 @@ def _shut(plan: dict[str, Any]) -> None:
     if plan["level"] == "process":
         return
     landlock.restrict(plan["readable"], plan["writable"], tcp=plan["internet"])
-    seccomp.install(unix=plan["level"] == "full", internet=plan["internet"])
+    seccomp.install(own=plan["level"] == "full", internet=plan["internet"])
 
 
 def _limit(limits: dict[str, int]) -> None:

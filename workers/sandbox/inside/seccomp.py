@@ -1,9 +1,8 @@
 """The seccomp filter: system calls that no handler needs and exploits like.
 
-Refused calls fail with EPERM (clone3 with ENOSYS, so that the C library falls back to clone, whose
-flags can be looked at). memfd_create stays allowed: the workspace may be executed from anyway, so
-refusing it would close nothing. Numbers: Linux's tables for x86_64 and aarch64; calls that an
-architecture lacks are left out.
+Refused calls fail with EPERM; those that the C library or a program then does by others, with ENOSYS:
+clone3 (clone's flags can be looked at), and files that are nothing but memory, which no limit of ours
+would see. Numbers: Linux's tables for x86_64 and aarch64; calls that an architecture lacks are left out.
 """
 
 from __future__ import annotations
@@ -76,7 +75,11 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ioperm": (173, None),
     "vhangup": (153, 58),
 }
-CLONE, CLONE3 = (56, 220), (435, 435)
+UNKNOWN = {"clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447)}
+"""Refused as if the kernel did not have them."""
+OUTLIVING = {"shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180)}
+"""What they make belongs to the machine, and stays, where the run has no namespace of its own for it."""
+CLONE = (56, 220)
 SOCKET = (41, 198)
 IOCTL = (16, 29)
 NAMESPACES = (
@@ -100,8 +103,9 @@ NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
 Instruction = tuple[int, int, int, int]
 
 
-def program(machine: str, families: tuple[int, ...]) -> list[Instruction]:
-    """The filter as (code, jump if true, jump if false, value); `families` may be used by socket().
+def program(machine: str, families: tuple[int, ...], own: bool) -> list[Instruction]:
+    """The filter as (code, jump if true, jump if false, value); `families` may be used by socket(),
+    `own` says that the run has namespaces of its own.
 
     Jumps are relative and short: each refused call is a compare and its own return.
     """
@@ -114,11 +118,12 @@ def program(machine: str, families: tuple[int, ...]) -> list[Instruction]:
     ]
     if machine == kernel.X86_64:  # the x32 calls are the same calls under other numbers
         code += [(JUMP_GREATER_EQUAL, 0, 1, 0x40000000), (RETURN, 0, 0, EPERM)]
-    for numbers in REFUSED.values():
+    for numbers in (*REFUSED.values(), *(() if own else OUTLIVING.values())):
         number = numbers[column]
         if number is not None:
             code += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM)]
-    code += [(JUMP_EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, ENOSYS)]
+    for unknown in UNKNOWN.values():
+        code += [(JUMP_EQUAL, 0, 1, unknown[column]), (RETURN, 0, 0, ENOSYS)]
     code += [
         (JUMP_EQUAL, 0, 4, CLONE[column]),
         (LOAD, 0, 0, FIRST_ARGUMENT),
@@ -158,22 +163,23 @@ _made: dict[tuple[bool, bool], _Program] = {}
 
 def prepare() -> None:
     """Make every filter once, for forks of this process: making one costs more than installing it."""
-    for unix in (True, False):
+    for own in (True, False):
         for internet in (True, False):
-            _made[unix, internet] = _make(unix, internet)
+            _made[own, internet] = _make(own, internet)
 
 
-def install(unix: bool, internet: bool) -> None:
+def install(own: bool, internet: bool) -> None:
     """Filter this process and all it starts; needs NO_NEW_PRIVS.
 
-    `unix` permits AF_UNIX sockets (socketpair() is always permitted), `internet` IPv4 and IPv6.
+    `own` says that it has namespaces of its own: only there AF_UNIX sockets (socketpair() is always
+    permitted) and System V's shared memory reach nothing else. `internet` permits IPv4 and IPv6.
     """
-    whole = _made.get((unix, internet)) or _make(unix, internet)
+    whole = _made.get((own, internet)) or _make(own, internet)
     kernel.prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, ctypes.byref(whole))
 
 
-def _make(unix: bool, internet: bool) -> _Program:
-    families = ((AF_UNIX,) if unix else ()) + ((AF_INET, AF_INET6) if internet else ())
-    code = program(kernel.MACHINE, families)
+def _make(own: bool, internet: bool) -> _Program:
+    families = ((AF_UNIX,) if own else ()) + ((AF_INET, AF_INET6) if internet else ())
+    code = program(kernel.MACHINE, families, own)
     filters = (_Filter * len(code))(*(_Filter(*each) for each in code))
     return _Program(len(code), ctypes.cast(filters, ctypes.POINTER(_Filter)))

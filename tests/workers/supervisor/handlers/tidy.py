@@ -77,6 +77,14 @@ def die(_run: RunContext, params: dict[str, Any]) -> None:
         with open("large", "wb") as file:
             while True:
                 file.write(bytes(1024 * 1024))
+    if params["how"] == "descriptors":
+        opened = []
+        try:
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            print(f"errno {error.errno} at {max(opened) + 1}")
+            raise
     if params["how"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     sys.exit(3)
