@@ -108,18 +108,6 @@ class Environment(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("encryption_keys")
-    @classmethod
-    def _keys(cls, value: str) -> str:
-        for part in _parts(value, ","):
-            try:
-                whole = len(base64.b64decode(part, altchars=b"-_", validate=True)) == 32
-            except ValueError:
-                whole = False
-            if not whole:
-                raise ValueError("takes keys of 32 bytes in URL-safe base64, separated by commas")
-        return value
-
     @field_validator("broker_url")
     @classmethod
     def _broker_between_processes(cls, value: str) -> str:
@@ -134,6 +122,18 @@ class Environment(BaseSettings):
         if value.upper() not in levels:
             raise ValueError(f"must be one of {', '.join(levels)}")
         return value.upper()
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _keys(cls, value: str) -> str:
+        for part in _parts(value, ","):
+            try:
+                whole = len(base64.b64decode(part, altchars=b"-_", validate=True)) == 32
+            except ValueError:
+                whole = False
+            if not whole:
+                raise ValueError("takes keys of 32 bytes in URL-safe base64, separated by commas")
+        return value
 
     @field_validator("files")
     @classmethod
@@ -202,14 +202,14 @@ class Environment(BaseSettings):
         return _parts(self.allowed_hosts, ",")
 
     @cached_property
-    def encryption_keyring(self) -> tuple[str, ...]:
-        """Keys of what is stored encrypted: the first encrypts, all of them decrypt."""
-        return tuple(_parts(self.encryption_keys, ","))
-
-    @cached_property
     def opened_networks(self) -> tuple[str, ...]:
         """Private networks that permitted handlers may reach (``SWITCHYARD_EGRESS_ALLOW``)."""
         return tuple(_parts(self.egress_allow, ","))
+
+    @cached_property
+    def encryption_keyring(self) -> tuple[str, ...]:
+        """Keys of what is stored encrypted: the first encrypts, all of them decrypt."""
+        return tuple(_parts(self.encryption_keys, ","))
 
     @cached_property
     def services(self) -> tuple[Service, ...]:

@@ -10,12 +10,12 @@ inputs        large inputs, and letting their task go
 files         content of files: kept first, named after it, removed last
 cancel        end a waiting task at once, or ask a running one to stop
 retry         give an ended task a new life
-audited       both, with their entry in the trail, as callers ask for them
 bulk          cancel and retry many, in batches
+audited       cancel and retry as somebody asks for it, with an entry in the trail
 claim         a worker takes a dispatched task and keeps it: the run is made here
 append        progress, output and checkpoints of the newest run
 finish        a run has ended: what becomes of its task
-lose          nobody looks after a message or a run any more
+lose          nobody looks after a run any more
 refuse        a late attempt wrote something
 preempt       ask a batch run to make room for critical work
 graph         what a task's end means for those that wait for it
@@ -23,7 +23,7 @@ ready         places in line, and the counters of the backlog
 recount       compare and repair those counters
 later         what the clock has to do for a task
 release       the clock does it, or the inputs are complete
-transitions   the one place where ``status`` is written
+transitions   from one status to another, but for claims and the ends of runs
 consume       the submitter has seen how its task ended
 retention     forget results and history that are too old
 shutdown      a planned stop: what waits for workers that are gone

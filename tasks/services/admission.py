@@ -89,7 +89,8 @@ def _check_line(tenant_id: int, queue: str, limits: dict[str, Any]) -> None:
         if limit is None:
             continue
         counted = Backlog.objects.filter(tenant_id=tenant_id, queue=name)
-        if not counted.exists():
+        if not counted.filter(settled=True).exists():
+            # It may have come to be after this transaction has looked for it, and then lacks its tasks.
             recount_backlog([(tenant_id, name)])
         if counted.get().queued > limit:
             raise QueuedLimit(name, limit)

@@ -141,8 +141,8 @@ def claim(
     """Turn a dispatched task into a running one and make its run, or return None.
 
     ``queue`` is that of the worker's pool. None means that the message was a duplicate, stale or
-    forged one, that the task was cancelled, or that it was sent to another pool. Nothing has changed
-    then.
+    forged one, that the task was cancelled, or that it was sent to another pool; nothing has changed
+    then. Or this worker is too old for the task: then it will be published again soon.
     """
     run_id = uuid7()
     values: dict[str, Any] = {

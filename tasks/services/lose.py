@@ -1,4 +1,4 @@
-"""Finding what nobody looks after any more: unclaimed messages and runs whose lease has ended."""
+"""Ending runs that nobody looks after any more: their lease is over, or their supervisor is dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving a task from one status to another: the one place where ``status`` is written."""
+"""Moving a task from one status to another; claims and the ends of runs have statements of their own."""
 
 from __future__ import annotations
 

@@ -83,13 +83,13 @@ def test_the_start_is_stopped_with_the_names_of_the_variables(monkeypatch: pytes
         ({"SWITCHYARD_CAPACITY": "5"}, "SWITCHYARD_CAPACITY=5 is less than the 6 slots"),
         ({"SWITCHYARD_CAPACITY": "0"}, "greater than or equal to 1"),
         ({"SWITCHYARD_POOL_IDLE": "0"}, "greater than or equal to 1"),
-        ({"SWITCHYARD_ENCRYPTION_KEYS": "a-secret-that-is-none"}, "takes keys of 32 bytes"),
-        ({"SWITCHYARD_ENCRYPTION_KEYS": "é"}, "takes keys of 32 bytes"),
         ({"SWITCHYARD_EGRESS_DENY": "db"}, "'db' is no host:port"),
         ({"broker_url": "memory://"}, "must begin with redis://, rediss://, unix://"),
         ({"broker_url": "127.0.0.1:6379"}, "must begin with redis://"),
         ({"SWITCHYARD_LOG_LEVEL": "loud"}, "must be one of CRITICAL"),
         ({"SWITCHYARD_LOG_LEVEL": "20"}, "must be one of CRITICAL"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "a-secret-that-is-none"}, "takes keys of 32 bytes"),
+        ({"SWITCHYARD_ENCRYPTION_KEYS": "é"}, "takes keys of 32 bytes"),
     ],
 )
 def test_a_wrong_one_stops_the_start_with_a_sentence(given: dict[str, str], sentence: str) -> None:

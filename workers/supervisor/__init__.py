@@ -87,8 +87,8 @@ def forget_ended_session() -> None:
 def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:
     """Claim the task that a message names and guard its run to the end.
 
-    A message that cannot be claimed (a duplicate, a stale or a forged one, or a task that was
-    cancelled) is dropped without a trace in the database. ``place`` is where this process is: found
+    A message that cannot be claimed (a duplicate, a stale or a forged one, a task that was cancelled or
+    is too new for this worker) is dropped. ``place`` is where this process is: found
     out by default, told where no Celery task is around it.
     """
     from tasks.services.claim import claim
