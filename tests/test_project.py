@@ -21,9 +21,6 @@ FOLDERS = ("bench", "docker", "docs", "platform", "tasks", "tenants", "tests", "
 READ = ("", ".css", ".html", ".js", ".md", ".py", ".toml", ".txt", ".yaml", ".yml")
 HOMES = (ROOT / "docs", ROOT / "bench")
 """Where a document may be that is named without its folder."""
-RESERVED = {"encryption_keys"}
-"""Settings that no code reads: these keys are made and given to every process already, so that stored
-secrets can come to platforms that run."""
 TABLE = re.compile(r"^=+  =+\n(.*?)^=+  =+\n", re.DOTALL | re.MULTILINE)
 TABLE_OF_MODULES = {
     path: table.group(1)
@@ -92,7 +89,7 @@ def test_every_setting_is_read_by_the_code() -> None:
     made = {name: each for name, each in vars(Environment).items() if isinstance(each, cached_property)}
     used_for = "\n".join(inspect.getsource(each.func) for name, each in made.items() if name in asked)
     read = asked | set(re.findall(r"\bself\.(\w+)", used_for))
-    assert Environment.model_fields.keys() - read == RESERVED
+    assert Environment.model_fields.keys() - read == set()
 
 
 @pytest.mark.django_db

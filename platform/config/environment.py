@@ -208,7 +208,7 @@ class Environment(BaseSettings):
 
     @cached_property
     def encryption_keyring(self) -> tuple[str, ...]:
-        """Keys of stored secrets: the first encrypts, all of them decrypt."""
+        """Keys of what is stored encrypted: the first encrypts, all of them decrypt."""
         return tuple(_parts(self.encryption_keys, ","))
 
     @cached_property

@@ -49,7 +49,7 @@ def _keyring() -> MultiFernet:
 
     It stays readable, so that keys can be set on a platform that has run without.
     """
-    given = settings.SWITCHYARD
-    derived = hmac.digest(given.secret_key.encode(), b"switchyard second factors", "sha256")
-    keys = [*given.encryption_keyring, base64.urlsafe_b64encode(derived).decode()]
+    secret = settings.SWITCHYARD.secret_key.encode()
+    derived = hmac.digest(secret, b"switchyard second factors", "sha256")
+    keys = [*settings.SWITCHYARD.encryption_keyring, base64.urlsafe_b64encode(derived).decode()]
     return MultiFernet([Fernet(key) for key in keys])

@@ -31,7 +31,7 @@ def audited_retry(actor: Actor, task: Task, *, reason: str = "") -> Task:
     """Retry a task as :func:`tasks.services.retry.retry` does.
 
     Raises:
-        NotRetryable, ParentsFirst, InputsLost, KeyConflict
+        NotRetryable, ParentsFirst, InputsLost, KeyConflict, QueuedLimit
     """
     with transaction.atomic():
         renewed = retry(task.pk, by=actor.name, reason=reason)
