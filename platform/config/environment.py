@@ -128,7 +128,7 @@ class Environment(BaseSettings):
     def _keys(cls, value: str) -> str:
         for part in _parts(value, ","):
             try:
-                whole = len(base64.b64decode(part, altchars=b"-_", validate=True)) == 32
+                whole = len(base64.b64decode(_padded(part), altchars=b"-_", validate=True)) == 32
             except ValueError:
                 whole = False
             if not whole:
@@ -209,7 +209,7 @@ class Environment(BaseSettings):
     @cached_property
     def encryption_keyring(self) -> tuple[str, ...]:
         """Keys of what is stored encrypted: the first encrypts, all of them decrypt."""
-        return tuple(_parts(self.encryption_keys, ","))
+        return tuple(_padded(part) for part in _parts(self.encryption_keys, ","))
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
@@ -246,6 +246,11 @@ class Environment(BaseSettings):
 
 def _parts(text: str, separator: str) -> list[str]:
     return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def _padded(key: str) -> str:
+    """Return base64 with the padding that ``secrets.token_urlsafe`` leaves out."""
+    return key + "=" * (-len(key) % 4)
 
 
 def read_environment() -> Environment:

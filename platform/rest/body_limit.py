@@ -24,8 +24,11 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+LEAST_RATE = 4 * 1024
+"""Bytes a second that a body must have, all in all."""
+
 BODY_SECONDS = 30.0
-"""In which a body must have come; large ones are uploads, which are not read here."""
+"""In which a body must have come, but for what :data:`LEAST_RATE` gives it for what has come."""
 
 
 class _Refused(Exception):
@@ -63,6 +66,8 @@ class BodyLimit:
                 raise _Refused(TooSlow()) from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
+                if deadline is not None:
+                    deadline += len(message.get("body", b"")) / LEAST_RATE
                 if seen > self._limit + 1:
                     raise _Refused(too_large(self._limit))
             if not message.get("more_body", False):

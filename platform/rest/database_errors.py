@@ -8,6 +8,9 @@ from django.db import connection, utils
 from rest.errors import Unavailable
 from rest.ties import is_tie
 
+OF_THE_SERVER = ("53", "57", "58")
+"""Classes of SQLSTATE: insufficient resources, an operator's intervention, errors of the system."""
+
 
 class DatabaseAway(Unavailable):
     """PostgreSQL cannot be reached, takes no more connections, or is restarting."""
@@ -38,8 +41,11 @@ def is_outage(exception: BaseException | None) -> bool:
 
 
 def is_away(exception: BaseException) -> bool:
-    """Tell whether nothing can be asked after an exception: not one statement's trouble, but all's."""
-    return is_outage(exception) and not connection.is_usable()
+    """Tell whether an exception is no single statement's trouble but all's: the session is gone, or the
+    server is out of disk, memory or patience."""
+    cause = exception if isinstance(exception, psycopg.Error) else exception.__cause__
+    state = (cause.sqlstate or "") if isinstance(cause, psycopg.Error) else ""
+    return is_outage(exception) and (state[:2] in OF_THE_SERVER or not connection.is_usable())
 
 
 def outage_problem(exception: BaseException) -> Unavailable:

@@ -99,7 +99,7 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
 
     def __init__(self, *args: Any, **words: Any) -> None:
         super().__init__(*args, **words)
-        self.made_at = time.monotonic()
+        self.made_at = self.heard_at = time.monotonic()
 
     @classmethod
     def directly(cls, conninfo: bytes, context: AdaptContext) -> PatientConnection:
@@ -152,4 +152,5 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
             self.pgconn.finish()
             raise DatabaseSilent(f"no answer within {patience.seconds:g} s") from None
         patience.renew()
+        self.heard_at = time.monotonic()
         return answer

@@ -39,9 +39,11 @@ class Statement:
     """A statement with named places, ``%(name)s``; nothing else in it is looked at.
 
     ``name`` is another one for every other text: beside an older version of us, each has its own.
+    ``prepared=False`` is for one whose plan depends on how large the tables are at the moment.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, *, prepared: bool = True) -> None:
+        self._may_be_prepared = prepared
         first, *rest = PLACE.split(query.strip())
         self._first = first.encode()
         self._rest = [(name, text.encode()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
@@ -76,7 +78,7 @@ class Statement:
     def _is_prepared(self, session: PatientConnection) -> bool:
         if session.prepared is None:
             session.prepared = frozenset((session.pgconn.parameter_status(PREPARED) or b"").split())
-        if session.lasting and self._name not in session.prepared:
+        if session.lasting and self._may_be_prepared and self._name not in session.prepared:
             with connection.wrap_database_errors:
                 session.pgconn.send_query(self.preparation().encode())
                 for result in session.wait(generators.execute(session.pgconn)):
@@ -85,21 +87,25 @@ class Statement:
         return self._name in session.prepared
 
 
-def ask(*statements: bytes) -> list[Any]:
+def ask(*statements: bytes, then: bytes = b"") -> list[Any]:
     """Send statements in one question and return the JSON value of each; None where there is no row.
 
-    Outside of a transaction they are one of their own, up to a COMMIT among them.
+    Outside of a transaction they are one of their own, up to a COMMIT among them. ``then`` is asked
+    behind them all; if PostgreSQL refuses that one alone, its answer is None.
 
     Raises:
         django.db.Error: as for any statement; those behind the one that failed are not done.
     """
     session = _session()
     begun = session.autocommit or session.pgconn.transaction_status != pq.TransactionStatus.IDLE
-    question = statements if begun else (BEGIN, *statements)
+    question = [*(() if begun else (BEGIN,)), *statements, *((then,) if then else ())]
     with connection.wrap_database_errors:
         session.pgconn.send_query(b";\n".join(question))
         results = session.wait(generators.execute(session.pgconn))
-        answers = [_answer(result) for result in results]
+        if then and len(results) == len(question) and results[-1].status == pq.ExecStatus.FATAL_ERROR:
+            answers = [*(_answer(result) for result in results[:-1]), None]
+        else:
+            answers = [_answer(result) for result in results]
     return answers if begun else answers[1:]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
 
-from rest.body_limit import Application, Message, Receive, Scope, Send
+from rest.body_limit import LEAST_RATE, Application, Message, Receive, Scope, Send
 from rest.errors import BadRequest
 
 BODY = "switchyard.body"
@@ -23,10 +23,6 @@ BODY = "switchyard.body"
 
 SILENCE_SECONDS = 60
 """A client that sends nothing for so long has gone."""
-
-LEAST_RATE = 4 * 1024
-"""Bytes a second that an upload must have, all in all, once it is older than :data:`SILENCE_SECONDS`:
-each holds a thread and a file."""
 
 GATHERED = 256 * 1024
 """Bytes that are collected before the reading thread is woken, where they come in small pieces."""
@@ -84,6 +80,7 @@ class StreamedBody:
             gathered += len(pieces[-1])
             self._came += len(pieces[-1])
             age = self._loop.time() - self._began
+            # Each upload holds a thread and a file.
             if age > SILENCE_SECONDS and self._came < age * LEAST_RATE:
                 raise IncompleteBody(f"An upload needs {LEAST_RATE:,} bytes a second; send it again.")
             self._ended = not message.get("more_body", False)

@@ -9,8 +9,7 @@ from allauth.account.utils import get_next_redirect_url
 from allauth.account.views import LoginView, LogoutView
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 
@@ -61,4 +60,4 @@ def admin_login(request: HttpRequest) -> HttpResponse:
         return redirect_to_login(target, reverse("account_login"))
     if not (request.user.is_staff and request.user.is_active):
         raise PermissionDenied
-    return redirect(target)
+    return HttpResponseRedirect(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from tasks.announce import announce_on_commit
 from tasks.errors import Moved
 from tasks.models import Backlog, Parked, Ready, Task, TaskType
 from tasks.services.keys import hold_key
-from tasks.services.transitions import move
+from tasks.services.transitions import caused, move
 from tasks.states import Queue, Status
 from tasks.wakeup import wake_on_commit
 
@@ -105,7 +106,7 @@ WITH moved AS (
 ), told AS (
   INSERT INTO event (task_id, seq, tenant_id, at, kind, data)
   SELECT id, last_seq, tenant_id, statement_timestamp(), 'state',
-         jsonb_build_object('status', 'queued', 'from', before, 'reason', NULL)
+         jsonb_build_object('status', 'queued', 'from', before, 'reason', NULL) || %(caused)s::jsonb
     FROM moved
 ), lined AS (
   INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, type_version,
@@ -134,6 +135,7 @@ def enter_many(tasks: Sequence[Task]) -> None:
             "ids": [task.pk for task in keyless],
             "before": [task.status for task in keyless],
             "seqs": [task.last_seq for task in keyless],
+            "caused": json.dumps(caused({})),
         }
         with connection.cursor() as cursor:
             cursor.execute(ENTER_MANY, values)

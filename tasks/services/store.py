@@ -71,7 +71,11 @@ def store(
     values: dict[str, Any] = {str(field.column): _value(task, field) for field in _given_columns()}
     values |= {"facts": json.dumps(told, ensure_ascii=False), "type_id": type_id}
     storing = _statement(queued, in_line, counted).of(values)
-    answer, _, place = ask(storing, COMMIT, places_of([task])) if last else (*ask(storing), None, None)
+    if last:
+        # Whatever becomes of the question behind the COMMIT, the task is stored.
+        answer, _, place = ask(storing, COMMIT, then=places_of([task]))
+    else:
+        (answer,), place = ask(storing), None
     task.ordinal, created_at, queued_at = answer
     task.created_at = datetime.fromisoformat(created_at)
     task.queued_at = None if queued_at is None else datetime.fromisoformat(queued_at)

@@ -167,3 +167,15 @@ async def test_a_client_that_waits_for_a_stream_may_take_its_time(
 
     await body_limit.BodyLimit(patient, 10)({"type": "http"}, receive, receive)  # type: ignore[arg-type]
     assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
+
+
+async def test_a_body_that_comes_slowly_but_steadily_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.2)
+    left = [b"x" * 2048] * 5
+
+    async def steady() -> Any:
+        await asyncio.sleep(0.1)
+        return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+    status, _, _ = await ask("POST", "/api/v1/me", {}, receive=steady)
+    assert status == 401

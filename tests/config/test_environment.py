@@ -33,6 +33,11 @@ def test_pools_are_given_as_sizes_or_ranges() -> None:
     assert (given.capacity, settings().capacity) == (6, None)
 
 
+def test_keys_may_lack_their_padding() -> None:
+    whole, cut = "A" * 43 + "=", "B" * 42 + "A"
+    assert settings(SWITCHYARD_ENCRYPTION_KEYS=f"{whole},{cut}").encryption_keyring == (whole, f"{cut}=")
+
+
 def test_lists_may_have_spaces() -> None:
     given = settings(
         SWITCHYARD_EGRESS_ALLOW="10.0.0.0/8, 192.168.0.0/16", SWITCHYARD_EGRESS_DENY="db:5432, mail:25"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from django.db import IntegrityError, ProgrammingError, connection, transaction
+from django.db import DataError, IntegrityError, ProgrammingError, connection, transaction
 
 from rest.statements import COMMIT, Statement, ask, outermost
 from tenants.models import Tenant
@@ -146,3 +146,16 @@ def test_what_cannot_be_prepared_is_an_error_like_any_other(monkeypatch: pytest.
     with pytest.raises(ProgrammingError, match="not_there"):
         Statement("SELECT %(value)s FROM not_there").of({"value": 1})
     assert ask(NAMES.of({})) == [None]
+
+
+def test_a_question_behind_a_commit_may_fail_alone() -> None:
+    with transaction.atomic():
+        connection.ensure_connection()
+        answers = ask(ADD.of({"slug": "acme"}), COMMIT, then=b"SELECT to_json(1/0)")
+    assert answers == ["acme", None, None]
+    assert ask(NAMES.of({}), then=b"SELECT to_json(7)") == [["acme"], 7]
+    # What stands before it has no such excuse.
+    with pytest.raises(DataError):
+        ask(b"SELECT to_json(1/0)", then=b"SELECT to_json(7)")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ask(ADD.of({"slug": "acme"}), COMMIT, then=b"SELECT to_json(7)")

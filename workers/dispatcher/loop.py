@@ -347,22 +347,22 @@ class Dispatcher:
         picture = self._picture
         picked: list[tuple[int, Candidate]] = []
         unable: dict[str, list[Candidate]] = {"no_worker": [], "paused": [], "off_peak": []}
-        passed_over = 0
         aside = set(self._not_sent.keys())
-        while len(picked) < at_most and passed_over < BATCH:
+        # Not to be read again: as many at the head of one lane as are read ahead would stop the queue.
+        passed = set(aside)
+        while len(picked) < at_most and len(passed) < BATCH + len(aside):
             choice = lanes.pick()
             if choice is None:
                 hungry = lanes.hungry(at_most)
                 if not hungry:
                     break
                 depth = lanes.depth(at_most)
-                for tenant_id, rows in store.heads(queue, hungry, depth).items():
+                for tenant_id, rows in store.heads(queue, hungry, depth, passed).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
             candidate = choice[1]
             if candidate.task_id in aside:
                 # It cannot be dispatched, and stays where it is.
-                passed_over += 1
                 lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
                 continue
             reason = picture.unable(queue, candidate)
@@ -371,7 +371,7 @@ class Dispatcher:
             if not reason:
                 picked.append(choice)
                 continue
-            passed_over += 1
+            passed.add(candidate.task_id)
             unable[reason].append(candidate)
             lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
         for reason, candidates in unable.items():

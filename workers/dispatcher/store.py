@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id, he
  CROSS JOIN LATERAL (
    SELECT task_id, rank, ordinal, type_id, type_version FROM ready r
     WHERE r.queue = %(queue)s AND r.tenant_id = wanted.tenant_id
+      AND r.task_id <> ALL(%(but)s::uuid[])
     ORDER BY r.rank, r.ordinal LIMIT %(depth)s
  ) AS head
  ORDER BY wanted.tenant_id, head.rank, head.ordinal
@@ -183,10 +184,13 @@ def lanes_with_work(queue: str) -> list[int]:
     return [tenant_id for (tenant_id,) in prepared(LANES_WITH_WORK, {"queue": queue})]
 
 
-def heads(queue: str, tenants: Sequence[int], depth: int) -> dict[int, list[Candidate]]:
-    """Return the first ``depth`` tasks of each lane, in order."""
+def heads(
+    queue: str, tenants: Sequence[int], depth: int, but: Collection[uuid.UUID] = ()
+) -> dict[int, list[Candidate]]:
+    """Return the first ``depth`` tasks of each lane, in order, without those that ``but`` names."""
     found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
-    rows = prepared(HEADS, {"queue": queue, "tenants": list(tenants), "depth": depth})
+    values = {"queue": queue, "tenants": list(tenants), "depth": depth, "but": list(but)}
+    rows = prepared(HEADS, values)
     for row in rows:
         found[row[0]].append(Candidate._make(row[1:]))
     return found

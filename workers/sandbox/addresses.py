@@ -62,14 +62,21 @@ def is_allowed(address: str, allowed: Iterable[Network] = ()) -> bool:
 
 
 def is_this_machine(address: Address) -> bool:
-    """Whether an address is one of this machine's, in its network namespace: only those can be bound."""
+    """Whether an address is one of this machine's, in its network namespace.
+
+    To itself the kernel sends from the very address it sends to. Connecting a datagram socket chooses
+    the sender and sends nothing. (Binding tells less: the kernel may be set to bind any address.)
+    """
+    if address.is_loopback:
+        return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(address), 0))
-        except OSError:
-            return False
-    return True
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            sender = str(probe.getsockname()[0])
+    except OSError:  # there is no way to it, or none of its kind here
+        return False
+    return ip_address(sender.partition("%")[0]) == address
 
 
 def check(

@@ -8,6 +8,7 @@ where a handler is undumpable and of the same user).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable
@@ -62,8 +63,7 @@ def _measure(root: str, enough: int | None) -> int:
             waiting += below
     finally:
         for handle, mode in reversed(opened):
-            os.chmod(f"/proc/self/fd/{handle}", mode)
-            os.close(handle)
+            _close_again(handle, mode)
     return total
 
 
@@ -96,6 +96,14 @@ def _open(folder: str, opened: list[tuple[int, int]]) -> bool:
         return False
     opened.append((handle, mode))
     return True
+
+
+def _close_again(handle: int, mode: int) -> None:
+    """Give a folder its mode back, unless the run has given it another one meanwhile."""
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(os.fstat(handle).st_mode) == mode | stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    os.close(handle)
 
 
 def _unlinked(pids: Iterable[int], device: int) -> dict[int, int]:

@@ -4,10 +4,11 @@ Two keys of ``DATABASES`` are ours: ``SILENCE`` is the seconds for which a state
 waits for an answer (None: for ever), and ``FORKED`` tells that each process lives for one run, forked
 from one that has prepared what it can.
 
-A pooled connection is looked at before it is handed out: a server that ends a session says so, which
-is seen without asking it. Where one turns out to be dead, the server
-has probably restarted and all are: the pool is emptied at once, because its own check throws them
-away one by one with growing pauses in between, which no request lives to see (24 of them: minutes).
+A pooled connection is looked at before it is handed out. A server that ends a session says so, which is
+seen without asking it; one that vanished does not, so whoever has been silent for long is asked. Where
+one turns out to be dead, the server has probably restarted and all are: the pool is emptied at once,
+because its own check throws them away one by one with growing pauses in between, which no request lives
+to see (24 of them: minutes).
 
 While the server is silent each waiting request is a thread, so only so many may wait and the others
 hear 503 at once. The pool's own ``max_waiting`` counts those that have given up, too, and a pool
@@ -29,6 +30,9 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg.conninfo import make_conninfo
 
 from rest.patience import DatabaseSilent, Patience, PatientConnection, current, patient
+
+HEARD_SECONDS = 1.0
+"""A pooled connection whose server has answered since then need not be asked whether it lives."""
 
 WAITING_PER_CONNECTION = 8
 """Requests that may wait for each pooled connection."""
@@ -96,7 +100,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 patience.spend(time.monotonic() - began)
                 raise
             try:
-                if connection.has_news():
+                if connection.has_news() or time.monotonic() - connection.heard_at > HEARD_SECONDS:
                     connection.execute("")
             except psycopg.Error:
                 self.pool.putconn(connection)

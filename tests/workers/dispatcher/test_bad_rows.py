@@ -15,7 +15,8 @@ from tenants.models import Tenant
 from tests.tasks.api.work import WORKER, dispatched, publish_types, running, start_platform, submitted
 from tests.tasks.refusing import Refuse, forgive, refuse
 from tests.workers.dispatcher.test_rounds import Heard
-from workers.dispatcher import parked, reaper
+from workers.dispatcher import parked, reaper, store
+from workers.dispatcher.lanes import MIN_DEPTH
 from workers.dispatcher.loop import CHORES, Dispatcher
 from workers.dispatcher.pace import Pace
 from workers.dispatcher.reaper import Reaper
@@ -140,6 +141,37 @@ def test_a_task_that_cannot_be_dispatched_does_not_hold_up_the_others(
     dispatcher._not_sent = aside.Aside("ready task")
     go_round(dispatcher)
     assert not Ready.objects.exists()
+
+
+def test_as_many_bad_tasks_as_are_read_ahead_do_not_stop_their_queue(
+    tenant: Tenant, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Tenant.objects.create(slug="other", name="Other")
+    bad = [submitted(tenant) for _ in range(2 * MIN_DEPTH)]
+    good = [submitted(each) for each in (tenant, other, tenant, other)]
+    Worker.objects.filter(queue="normal").update(slots=1)
+    for task in bad:
+        with dispatcher._not_sent.trying(task.pk):
+            raise ValueError("bad")
+    asked = []
+    heads = store.heads
+    monkeypatch.setattr(store, "heads", lambda *args: asked.append(args) or heads(*args))
+    for _ in good:
+        go_round(dispatcher)
+        Inflight.objects.all().delete()
+    told = [bell.task_id for bell in dispatcher._publisher.bells]  # type: ignore[attr-defined]
+    assert set(told) == {task.pk for task in good}
+    assert set(Ready.objects.values_list("pk", flat=True)) == {task.pk for task in bad}
+    assert len(asked) < 10 * len(good)
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "57014", "58030"])
+def test_what_the_server_lacks_is_no_rows_fault(tenant: Tenant, state: str) -> None:
+    held = aside.Aside[int]("row")
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '{state}'; END $$"
+    with pytest.raises(OperationalError), held.trying(1), connection.cursor() as cursor:
+        cursor.execute(raising)
+    assert held.keys() == []
 
 
 def test_a_parked_task_that_is_in_its_line_as_well_comes_back_as_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address
 
 import pytest
@@ -137,9 +138,23 @@ def test_a_service_of_this_machine_is_closed_at_each_of_its_addresses() -> None:
 def test_public_addresses_of_this_machine_are_not_public_from_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert is_this_machine(ip_address("127.0.0.1"))
-    assert not is_this_machine(ip_address("1.1.1.1"))
+    for own in ("127.0.0.1", "127.8.9.10", "::1"):
+        assert is_this_machine(ip_address(own)), own
+    for foreign in ("1.1.1.1", "2606:4700:4700::1111"):
+        assert not is_this_machine(ip_address(foreign)), foreign
     monkeypatch.setattr(addresses, "is_this_machine", lambda address: str(address) == "1.1.1.1")
     assert not is_allowed("1.1.1.1")
     assert is_allowed("1.1.1.1", networks(["1.1.1.1"]))
     assert is_allowed("9.9.9.9")
+
+
+def test_where_the_kernel_has_no_ipv6_a_host_is_reached_by_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Without(socket.socket):
+        def __init__(self, family: int = -1, *rest: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(97, "Address family not supported by protocol")
+            super().__init__(family, *rest)
+
+    monkeypatch.setattr(addresses.socket, "socket", Without)
+    both = ["2606:4700:4700::1111", "1.1.1.1"]
+    assert check("dual.example", 443, resolve=lambda _host, _port: both) == both

@@ -179,13 +179,14 @@ class Bench:
         beside = {key: beside[key] for key in ("host", "port", "user", "password", "dbname")}
         with psycopg.connect(**beside, autocommit=True) as outside:
             allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format
-            outside.execute(allow(sql.Identifier(name), sql.Literal(False)))
-            outside.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = %s AND pid <> %s",
-                [name, own],
-            )
             try:
+                outside.execute(allow(sql.Identifier(name), sql.Literal(False)))
+                # Not PostgreSQL's own processes, such as one that vacuums.
+                outside.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = %s AND pid <> %s AND backend_type = 'client backend'",
+                    [name, own],
+                )
                 yield
             finally:
                 outside.execute(allow(sql.Identifier(name), sql.Literal(True)))
