@@ -39,11 +39,9 @@ class Statement:
     """A statement with named places, ``%(name)s``; nothing else in it is looked at.
 
     ``name`` is another one for every other text: beside an older version of us, each has its own.
-    ``prepared=False`` is for one whose plan depends on how large the tables are at the moment.
     """
 
-    def __init__(self, query: str, *, prepared: bool = True) -> None:
-        self._may_be_prepared = prepared
+    def __init__(self, query: str) -> None:
         first, *rest = PLACE.split(query.strip())
         self._first = first.encode()
         self._rest = [(name, text.encode()) for name, text in zip(rest[::2], rest[1::2], strict=True)]
@@ -78,7 +76,7 @@ class Statement:
     def _is_prepared(self, session: PatientConnection) -> bool:
         if session.prepared is None:
             session.prepared = frozenset((session.pgconn.parameter_status(PREPARED) or b"").split())
-        if session.lasting and self._may_be_prepared and self._name not in session.prepared:
+        if session.lasting and self._name not in session.prepared:
             with connection.wrap_database_errors:
                 session.pgconn.send_query(self.preparation().encode())
                 for result in session.wait(generators.execute(session.pgconn)):

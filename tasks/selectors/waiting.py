@@ -31,8 +31,7 @@ LEADER_SILENCE_SECONDS = 10
 
 # Positions come from one pass over the front of each lane, whatever the number of tasks asked for;
 # of the pass only the asked ones are kept, since the planner cannot guess how few they are.
-PLACES = Statement(
-    f"""
+PLACES = Statement(f"""
 WITH asked AS MATERIALIZED (
   SELECT a.*, r.ordinal
     FROM json_to_recordset(%(asked)s::json)
@@ -78,10 +77,7 @@ SELECT json_agg(json_build_array(
   LEFT JOIN parked p ON p.task_id = a.id
   LEFT JOIN line ON line.ordinal = a.ordinal
   LEFT JOIN lane l ON l.tenant_id = a.tenant_id AND l.queue = a.queue
-""",  # noqa: S608 - our own text
-    # A plan made while few tasks wait would read all of them, and be kept until many do.
-    prepared=False,
-)
+""")  # noqa: S608 - our own text
 
 DETAILS: Mapping[str, str] = {
     "dispatch": "It is next in line.",
