@@ -84,6 +84,14 @@ def test_the_admins_log_in_leads_to_our_own_pages_only(
     assert visitor.get("/admin/login/", {"next": target})["Location"] == "/admin/"
 
 
+def test_a_word_is_taken_for_an_address_and_not_for_the_name_of_a_page(
+    staff: User, visitor: Client
+) -> None:
+    visitor.force_login(staff)
+    answer = visitor.get("/admin/login/", {"next": "foo"})
+    assert (answer.status_code, answer["Location"]) == (302, "foo")
+
+
 def test_a_second_factor_is_asked_for_on_the_way_to_the_admin(staff: User, visitor: Client) -> None:
     secret = generate_totp_secret()
     TOTP.activate(staff, secret)
