@@ -19,7 +19,6 @@ workspace wiped. Each has a fault point.
 
 from __future__ import annotations
 
-import select
 import time
 import uuid
 from contextlib import suppress
@@ -76,12 +75,9 @@ def be_ready(**_signal: Any) -> None:
 
 def forget_ended_session() -> None:
     """Drop a session that ended while it waited for work: who asked nothing is told nothing else."""
-    session = connection.connection
-    if session is not None:
-        poller = select.poll()
-        poller.register(session.fileno(), select.POLLIN)
-        if poller.poll(0):
-            connection.close()
+    session: Any = connection.connection
+    if session is not None and session.has_news():
+        connection.close()
 
 
 def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = None) -> None:
