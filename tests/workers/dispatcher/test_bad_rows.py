@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -10,52 +9,17 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from tasks import aside
-from tasks.models import Inflight, Later, Leader, Parked, Ready, Task, Worker
+from tasks.models import Inflight, Later, Parked, Ready, Task, Worker
 from tenants.models import Tenant
-from tests.tasks.api.work import WORKER, dispatched, publish_types, running, start_platform, submitted
+from tests.tasks.api.work import WORKER, dispatched, running, submitted
 from tests.tasks.refusing import Refuse, forgive, refuse
-from tests.workers.dispatcher.test_rounds import Heard
+from tests.workers.dispatcher.leading import dispatcher, go_round, tenant
 from workers.dispatcher import parked, reaper, store
 from workers.dispatcher.lanes import MIN_DEPTH
-from workers.dispatcher.loop import CHORES, Dispatcher
-from workers.dispatcher.pace import Pace
+from workers.dispatcher.loop import Dispatcher
 from workers.dispatcher.reaper import Reaper
 
-__all__ = ["refuse"]
-
-
-class Counting(Heard):
-    """A broker in which no message waits."""
-
-    def depth(self, _queue: str) -> int:
-        return 0
-
-    def forget(self, _tasks: set[str]) -> None:
-        pass
-
-
-@pytest.fixture
-def tenant(transactional_db: None) -> Tenant:
-    """A tenant whose dispatcher has gone and whose workers are silent."""
-    publish_types()
-    start_platform()
-    Leader.objects.update(renewed_at=Now() - timedelta(minutes=1))
-    return Tenant.objects.create(slug="acme", name="Acme")
-
-
-@pytest.fixture
-def dispatcher(tenant: Tenant) -> Iterator[Dispatcher]:
-    """A dispatcher that leads."""
-    dispatcher = Dispatcher()
-    dispatcher._publisher = Counting()  # type: ignore[assignment]
-    assert dispatcher._take_lead()
-    yield dispatcher
-    dispatcher._resign()
-
-
-def go_round(dispatcher: Dispatcher) -> None:
-    dispatcher._pace = Pace(CHORES)
-    dispatcher._round(set())
+__all__ = ["dispatcher", "refuse", "tenant"]
 
 
 @pytest.mark.parametrize("batch", [1, 200])

@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
-from django.db.models.functions import Now
 
-from tasks.models import Inflight, Leader, Parked, Pause, Ready, Task, Worker
+from tasks.models import Inflight, Parked, Pause, Ready, Task, Worker
 from tasks.selectors.waiting import waiting_for
 from tenants.models import Tenant
-from tests.tasks.api.work import publish_types, start_platform, submitted
+from tests.tasks.api.work import submitted
+from tests.workers.dispatcher.leading import dispatcher, tenant
 from tests.workers.dispatcher.rounds import go_round
-from tests.workers.dispatcher.test_bad_rows import Counting
 from workers.dispatcher import parked
 from workers.dispatcher.loop import Dispatcher
 from workers.dispatcher.parked import Line, Returning
 
 TOGETHER = 6
 
+__all__ = ["dispatcher", "tenant"]
 
-@pytest.fixture
-def tenant(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Tenant:
-    """A tenant whose dispatcher has gone; of many parked tasks, six come back together."""
+
+@pytest.fixture(autouse=True)
+def few_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many parked tasks, six come back together."""
     monkeypatch.setattr(parked, "TOGETHER", TOGETHER)
-    publish_types()
-    start_platform()
-    Leader.objects.update(renewed_at=Now() - timedelta(minutes=1))
-    return Tenant.objects.create(slug="acme", name="Acme")
-
-
-@pytest.fixture
-def dispatcher(tenant: Tenant) -> Iterator[Dispatcher]:
-    """A dispatcher that leads."""
-    dispatcher = Dispatcher()
-    dispatcher._publisher = Counting()  # type: ignore[assignment]
-    assert dispatcher._take_lead()
-    yield dispatcher
-    dispatcher._resign()
 
 
 def slots(count: int) -> None:

@@ -17,33 +17,16 @@ from django.db.models.functions import Now
 from rest import ties
 from tasks.models import Inflight, Leader, Parked, Ready, Task
 from tenants.models import Tenant
-from tests.tasks.api.work import dispatched, publish_types, start_platform, submitted
-from tests.workers.dispatcher.test_bad_rows import Counting, go_round
+from tests.tasks.api.work import dispatched, submitted
+from tests.workers.dispatcher.leading import dispatcher, go_round, tenant
 from workers.dispatcher import parked, store
 from workers.dispatcher.loop import Dispatcher
+
+__all__ = ["dispatcher", "tenant"]
 
 WAITED_FOR = """
 SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
 """
-
-
-@pytest.fixture
-def tenant(transactional_db: None) -> Tenant:
-    """A tenant whose dispatcher has gone."""
-    publish_types()
-    start_platform()
-    Leader.objects.update(renewed_at=Now() - timedelta(minutes=1))
-    return Tenant.objects.create(slug="acme", name="Acme")
-
-
-@pytest.fixture
-def dispatcher(tenant: Tenant) -> Iterator[Dispatcher]:
-    """A dispatcher that leads."""
-    dispatcher = Dispatcher()
-    dispatcher._publisher = Counting()  # type: ignore[assignment]
-    assert dispatcher._take_lead()
-    yield dispatcher
-    dispatcher._resign()
 
 
 @contextmanager
