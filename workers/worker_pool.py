@@ -20,8 +20,10 @@ one it removes:
    inherited: 3 ms.
 10. Each child takes the parent's connections to the broker and Django's caches apart, object by object,
     to close copies of descriptors that end with it anyway: 700 pages that are copied for it, 4 ms.
+11. The parent, which is busy, shares its memory with each child, and copies what it writes next: 3 ms.
 
-Two dangers of the same place are removed with them: see `OneShotWorker`.
+The child's side, which is not billiard's, is `workers.pool_child` (causes 2, 4, 8, 9 and 10); who forks
+it is `workers.fork_server` (cause 11).
 
 These are private interfaces of celery and billiard, so the versions are pinned and checked at
 import.
@@ -29,21 +31,14 @@ import.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from types import GeneratorType
 from typing import Any, cast
 
 from billiard import pool as billiard_pool
-from billiard import process as billiard_process
-from billiard import util
+from billiard import popen_fork
 from billiard.context import ForkProcess
 from celery import signals
 from celery.app import trace
@@ -51,9 +46,12 @@ from celery.concurrency import asynpool, prefork
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.log import get_logger
 
+from workers.fork_server import ForkServer
+from workers.huge_pages import collapse_memory
+from workers.pool_child import OneShotChild, becoming
 from workers.worker_steps import note_dead_child
 
-__all__ = ("OneShotPool", "OneShotWorker", "TaskPool", "freeze_heap", "require_verified_versions")
+__all__ = ("OneShotPool", "TaskPool", "freeze_heap", "require_verified_versions")
 
 logger = get_logger(__name__)
 
@@ -61,20 +59,10 @@ logger = get_logger(__name__)
 #: with.
 VERIFIED = {"celery": "5.7.0", "billiard": "4.3.2", "kombu": "5.7.0"}
 
-#: linux/prctl.h
-PR_SET_PDEATHSIG = 1
-
-RESET_SIGNALS = tuple(signal.Signals[name].value for name in cast(Any, prefork).WORKER_SIGRESET)
-IGNORED_SIGNALS = tuple(signal.Signals[name].value for name in cast(Any, prefork).WORKER_SIGIGNORE)
-
 #: Seconds between two looks whether an exiting child can be reaped, doubled each time up to the
 #: longest.
 FIRST_REAP_LOOK = 0.001
 LONGEST_REAP_LOOK = 0.25
-
-#: Seconds between two looks of a child whether the parent has read its result, and for how long.
-RESULT_READ_LOOK = 0.002
-RESULT_READ_LIMIT = 30.0
 
 #: Of the collector's three generations. By Python's first one (700) a child would look for cycles again
 #: and again, among objects that end with it anyway.
@@ -113,27 +101,12 @@ def freeze_heap(**_signal: Any) -> None:
 
     After it neither the parent's collector nor a child's walks the Django heap again, so a child
     also keeps sharing those pages with its parent (measured: 7.6 instead of 12.6 MiB private per
-    child).
+    child). In huge pages a fork has fewer entries to copy, and an exit fewer to take down.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-
-
-def death_signal() -> Callable[[], None]:
-    """Look `prctl` up once in the parent, and return what each child calls to die with it (cause 4).
-
-    Elsewhere than on Linux there is no such signal, and nothing is done.
-    """
-    if not sys.platform.startswith("linux"):
-        return lambda: None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def die_with_parent() -> None:
-        if prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "The parent-death signal was refused.")
-
-    return die_with_parent
+    collapse_memory()
 
 
 def prepare_tracing(app: Any, hostname: str) -> None:
@@ -159,90 +132,27 @@ def leave_connections_alone(app: Any) -> None:
         signals.task_postrun.disconnect(fixup.on_task_postrun)
 
 
-def begin_child(die_with_parent: Callable[[], None], _app: Any, _hostname: str) -> None:
-    """Do of Celery's `process_initializer` what a forked child does not inherit (cause 9).
+class OneShotPopen(popen_fork.Popen):  # type: ignore[misc]
+    """A child that the fork server has forked; it is reaped and signalled as billiard's own are."""
 
-    It dies with its parent and takes signals as Celery's children do.
-    """
-    die_with_parent()
-    for number in RESET_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    for number in IGNORED_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    def _launch(self, process_obj: Any) -> None:
+        worker = process_obj._target
+        self.sentinel, theirs = os.pipe()
+        try:
+            ends = (worker.inq._reader.fileno(), worker.outq._writer.fileno(), theirs)
+            self.pid = process_obj.fork_server.fork(ends, worker.inqW_fd)
+        finally:
+            os.close(theirs)
 
 
 class OneShotProcess(ForkProcess):
-    """The child as billiard starts it, without what a fork has done already (cause 8).
+    """A child as the parent knows it."""
 
-    Nor does it run what modules have registered to be done after a fork (cause 10). That is kombu's
-    closing of the parent's broker connections; the child's copies of them say nothing and end with it,
-    and the parent shuts down what it closes, whoever else holds it.
-    """
+    fork_server: ForkServer
 
-    def _bootstrap(self) -> int:
-        """Be a process of its own, and run; `OneShotWorker` ends it."""
-        cast(Any, billiard_process)._set_current_process(self)
-        cast(Any, util)._finalizer_registry.clear()
-        try:
-            self.run()
-        except Exception:
-            logger.exception("A child could not begin.")
-        return int(billiard_pool.EX_FAILURE)
-
-
-class OneShotWorker(asynpool.Worker):
-    """The child's side: take one job, report it, leave.
-
-    Unlike the stock child it announces no DEATH and does not sleep until the parent answers with a
-    SIGTERM. That saves a round trip through a busy event loop; a handler for SIGTERM that somebody
-    left behind no longer costs a second per task; and the parent never signals a process id that
-    may already belong to somebody else.
-    """
-
-    on_exit: Callable[[int, int], None] | None
-    on_ready_counter: Any
-    initargs: tuple[Any, str]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._parent = os.getpid()
-
-    def on_loop_start(self, pid: int) -> None:
-        """Report for work, and only then let `worker_process_init` prepare for it: none waits for that.
-
-        A child whose parent died before the death signal was set leaves at once.
-        """
-        if os.getppid() != self._parent:
-            os._exit(billiard_pool.EX_FAILURE)
-        super().on_loop_start(pid)
-        signals.worker_process_init.send(sender=self.initargs[1])
-
-    def _ensure_messages_consumed(self, completed: int) -> bool:
-        """Wait until the parent has counted the result, looking every 2 ms (cause 2).
-
-        The counter is read without its lock: a child killed between taking and releasing that lock
-        would leave the parent waiting for it for ever.
-        """
-        if not self.on_ready_counter:
-            return False
-        counter = self.on_ready_counter.get_obj()
-        deadline = time.monotonic() + RESULT_READ_LIMIT
-        while counter.value < completed:
-            if time.monotonic() >= deadline:
-                logger.warning("The parent did not read the result within %s s.", RESULT_READ_LIMIT)
-                return False
-            time.sleep(RESULT_READ_LOOK)
-        return True
-
-    def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
-        """Run the exit hook (`worker_process_shutdown`) and end, whatever the hook does."""
-        if exitcode is None:
-            exitcode = billiard_pool.EX_FAILURE if exc else billiard_pool.EX_OK
-        try:
-            if self.on_exit is not None:
-                self.on_exit(pid, exitcode)
-        finally:
-            os._exit(exitcode)
+    @staticmethod
+    def _Popen(process_obj: Any) -> OneShotPopen:  # noqa: N802 - billiard's name
+        return OneShotPopen(process_obj)
 
 
 class OneShotPool(asynpool.AsynPool):
@@ -252,23 +162,28 @@ class OneShotPool(asynpool.AsynPool):
     given a second job here. Workers that keep their children use Celery's own prefork pool.
     """
 
-    Worker = OneShotWorker
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("maxtasksperchild") != 1:
             raise ImproperlyConfigured(
                 "This pool runs one task per child: leave worker_max_tasks_per_child at 1, "
                 "or start the worker with SWITCHYARD_ROLE=system to keep its children."
             )
-        super().__init__(*args, **{**kwargs, "initializer": partial(begin_child, death_signal())})
+        child = OneShotChild(kwargs["initargs"][1])
+        self._fork_server = ForkServer(child.begin, self._before_fork, becoming("fork server"))
+        self._fork_server.start()
+        super().__init__(*args, **kwargs)
+
+    def _before_fork(self) -> None:
+        signals.worker_before_create_process.send(sender=self)
 
     def Process(self, *args: Any, **kwargs: Any) -> OneShotProcess:  # noqa: N802 - billiard's name
         """Make the process object of a child."""
-        return OneShotProcess(*args, **kwargs)
+        process = OneShotProcess(*args, **kwargs)
+        process.fork_server = self._fork_server
+        return process
 
     def _create_worker_process(self, i: int) -> Any:
         """Fork a child without the collection that AsynPool runs first (cause 3)."""
-        signals.worker_before_create_process.send(sender=self)
         return cast(Any, super(asynpool.AsynPool, self))._create_worker_process(i)
 
     def on_job_ready(self, job: Any, i: Any, obj: Any, inqueue: int) -> None:
@@ -334,7 +249,7 @@ class TaskPool(prefork.TaskPool):
     Pool = OneShotPool
 
     def on_start(self) -> None:
-        """Freeze the heap, fork the first children, and freeze again what the consumer adds."""
+        """Freeze the heap, and fork: first the fork server, while nothing is open, then children."""
         if self.options.get("threads", True):
             raise ImproperlyConfigured(
                 "This pool needs Celery's event loop: use a redis:// or amqp:// broker."
@@ -344,5 +259,4 @@ class TaskPool(prefork.TaskPool):
         leave_connections_alone(self.app)
         prepare_tracing(self.app, self.options["initargs"][1])
         freeze_heap()
-        signals.worker_ready.connect(freeze_heap, weak=False, dispatch_uid="workers.worker_pool")
         super().on_start()

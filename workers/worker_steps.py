@@ -13,8 +13,8 @@ For whoever writes code that runs in a pool's child, this is the state it starts
 * The parent's death is a SIGKILL for the child (PDEATHSIG), but not for the child's own children.
 * The process is undumpable, inherited from the parent: nobody of the same user reads its memory or
   environment, and its files in /proc belong to root. An exec makes the new program dumpable again.
-* No database connection is open; the broker's sockets and the siblings' pipes are, so exec closes
-  them.
+* No database connection is open, nor any of the broker's, nor a sibling's pipe; only where the fork
+  server has just died, and the main process forked by itself, are the last two, and exec closes them.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
     """
     try:
         with one_change() as whole:
-            return _finish(task_id, epoch, outcome, commit=whole)
+            return finish_here(task_id, epoch, outcome, commit=whole)
     except Fenced:
         if not _is_repetition(task_id, epoch, outcome):
             late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
@@ -117,8 +117,12 @@ def _is_repetition(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
     return bool(ended.exclude(status=RunStatus.LOST.value).exists())
 
 
-def _finish(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -> Status:
-    """End the run; ``commit`` the transaction with it, if nothing follows from it."""
+def finish_here(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -> Status:
+    """End the run in the transaction that is open; ``commit`` that with it, if nothing follows from it.
+
+    Raises:
+        Fenced: the attempt is not the newest one any more.
+    """
     key = {"task": task_id, "epoch": epoch}
     row, has_children = ask(LOCK.of(key), CHILDREN.of(key))
     if row is None or row["status"] != Status.RUNNING:

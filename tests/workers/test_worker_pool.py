@@ -88,7 +88,7 @@ def test_children_die_with_a_killed_worker(pool_worker: StartWorker, publisher: 
     worker = pool_worker().ready()
     send(publisher, range(1), seconds=60)
     until(lambda: worker.numbers("start"), 5, "the task starts")
-    children = worker.children()
+    children = [*worker.children(), worker.fork_server()]
     worker.process.kill()
     worker.process.wait(10)
     until(lambda: not any(lives(pid) for pid in children), 5, "children gone")
@@ -106,7 +106,10 @@ def test_a_warm_shutdown_waits_for_the_running_task(pool_worker: StartWorker, pu
 def test_random_kills_lose_only_the_tasks_of_killed_children_and_no_slot(
     pool_worker: StartWorker, publisher: Celery
 ) -> None:
-    """300 tasks at least while children are killed at random: running, starting, idle, exiting ones."""
+    """300 tasks at least while children are killed at random: running, starting, idle, exiting ones.
+
+    The fork server is one of them.
+    """
     worker = pool_worker(slots=3).ready()
     dice = random.Random(20261121)
     total, kills = 300, 0
@@ -120,7 +123,7 @@ def test_random_kills_lose_only_the_tasks_of_killed_children_and_no_slot(
         assert worker.alive(), worker.said()
         assert time.monotonic() < deadline, "the worker stands still"
         time.sleep(dice.uniform(0.01, 0.12))
-        if children := worker.children():
+        if children := [*worker.children(), *worker.children("fork server")]:
             try:
                 os.kill(dice.choice(children), signal.SIGKILL)
                 kills += 1

@@ -61,11 +61,16 @@ def may_become_others() -> bool:
     return int(effective.split()[1], 16) & KEPT == KEPT
 
 
+_locks: list[int] = []
+"""Of the users that this process has taken."""
+
+
 def acquire_identity(folder: Path, count: int = LAST_UID - FIRST_UID + 1) -> HandlerIdentity:
     """A user that no other process of this machine has taken, for as long as this process lives.
 
     `folder` holds a lock file per user and is shared by all workers of the machine. The lock goes
-    with the process, however that dies. Raises RuntimeError when all `count` users are taken.
+    with the process, however that dies, or with `release_identities`. Raises RuntimeError when all
+    `count` users are taken.
     """
     for uid in range(FIRST_UID, FIRST_UID + count):
         lock = os.open(folder / f"uid-{uid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -74,8 +79,15 @@ def acquire_identity(folder: Path, count: int = LAST_UID - FIRST_UID + 1) -> Han
         except BlockingIOError:
             os.close(lock)
             continue
+        _locks.append(lock)
         return HandlerIdentity(uid, uid)
     raise RuntimeError(f"All {count} handler users of this machine are taken.")
+
+
+def release_identities() -> None:
+    """Let others have the users that this process has taken; nothing of theirs may run any more."""
+    while _locks:
+        os.close(_locks.pop())
 
 
 def acting_as(identity: HandlerIdentity | None, action: Callable[[], Result]) -> Result:

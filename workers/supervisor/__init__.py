@@ -11,6 +11,7 @@ lease       keeping the claim alive, and dying in time when that fails
 output      bytes of the handler's pipes to numbered lines, capped and masked
 storing     what the run says into the database, also through an outage
 verdict     what the handler's end means: an Outcome (plain rules)
+rehearsal   what a supervisor does, done before the first one is forked
 ==========  ==================================================================
 
 Steps: claim → workspace → inputs → source checkout → handler in its sandbox → artifacts → end written →
@@ -19,6 +20,7 @@ workspace wiped. Each has a fault point.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from contextlib import suppress
@@ -32,11 +34,17 @@ from django.db import DatabaseError, connection, connections
 from tasks import announce, fault_points
 from workers.registry import handler_modules
 from workers.sandbox import Level
-from workers.sandbox.handler_server import keep_servers_running, start_servers, start_wall_server
+from workers.sandbox.handler_server import (
+    close_servers,
+    keep_servers_running,
+    start_servers,
+    start_wall_server,
+)
 from workers.sandbox.paths import find_all
 from workers.supervisor.guard import guard
 from workers.supervisor.guard import log as guards_log
 from workers.supervisor.place import Place, handler_users, isolation_level, workspace_root
+from workers.supervisor.rehearsal import rehearse
 
 __all__ = ["supervise"]
 
@@ -57,13 +65,29 @@ def warm_up(**_signal: Any) -> None:
     find_all(settings.SWITCHYARD.toolchains)
     _ = settings.SWITCHYARD.services
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
+    serve_handlers()
+    rehearse()
+    close_servers()
+    signals.worker_before_create_process.connect(
+        serve_handlers, weak=False, dispatch_uid=f"{__name__}.servers"
+    )
+
+
+_serving = 0
+"""The process that has started handler servers; supervisors can ask those that their parent had."""
+
+
+def serve_handlers(**_signal: Any) -> None:
+    """See that handler servers run, in the process that forks supervisors."""
+    global _serving
+    if _serving == os.getpid():
+        keep_servers_running()
+        return
+    _serving = os.getpid()
     if isolation_level() is Level.FULL:
         start_wall_server()
     else:
         start_servers(handler_modules(test_types=settings.SWITCHYARD.test_task_types))
-    signals.worker_before_create_process.connect(
-        lambda **_signal: keep_servers_running(), weak=False, dispatch_uid=f"{__name__}.servers"
-    )
 
 
 @signals.worker_process_init.connect(weak=False, dispatch_uid=__name__)

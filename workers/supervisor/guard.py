@@ -62,6 +62,7 @@ def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
 
     ``claimed_at`` is the moment (monotonic) before the claim was asked for: the lease began then.
     """
+    become_subreaper()
     lease = LeaseWatch(settings.SWITCHYARD.lease, since=claimed_at)
     run = _Run(claimed, place, lease)
     given_up = False
@@ -86,6 +87,17 @@ def guard(claimed: Claimed, place: Place, *, claimed_at: float) -> None:
             run.wipe()
     if given_up:
         os._exit(EXIT_CODE)
+
+
+def try_out(claimed: Claimed, place: Place) -> Outcome:
+    """Do all that is done between a claim and the end, for a run that the database knows nothing of."""
+    lease = LeaseWatch(settings.SWITCHYARD.lease, since=time.monotonic())
+    run = _Run(claimed, place, lease)
+    try:
+        return run.execute()
+    finally:
+        lease.stop()
+        run.wipe()
 
 
 class _Run:
@@ -114,7 +126,6 @@ class _Run:
             LeaseLost: the lease could not be kept; there is nothing to write.
             Abandoned: the handler was killed through no fault of its own; this end is not written.
         """
-        become_subreaper()
         try:
             if self.claimed.params_schema is not None:
                 check_params(self.claimed.params_schema, self.claimed.params)

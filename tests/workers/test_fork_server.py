@@ -1,0 +1,135 @@
+"""The fork server: it forks the worker's own children, and nobody depends on it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+import pytest
+from celery import Celery
+
+from tests.processes import lives
+from tests.workers.conftest import Worker, until
+from workers import fork_server
+from workers.fork_server import ForkServer
+from workers.sandbox.tree import processes
+
+StartWorker = Callable[..., Worker]
+
+
+def tell(descriptors: Sequence[int], number: int) -> NoReturn:
+    """What a child does here: write who it is, and its number."""
+    os.write(descriptors[0], f"{os.getpid()} {os.getppid()} {number}".encode())
+    os._exit(7)
+
+
+def told_by(server: ForkServer, number: int) -> tuple[int, list[int]]:
+    """Fork a child; give its pid, and what it says."""
+    ours, theirs = os.pipe()
+    pid = server.fork([theirs], number)
+    os.close(theirs)
+    said = os.read(ours, 100)
+    os.close(ours)
+    return pid, [int(word) for word in said.split()]
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    made = ForkServer(tell, lambda: None, lambda: None)
+    made.start()
+    yield made
+    made.close()
+
+
+def test_its_children_are_those_of_whoever_asks(server: ForkServer) -> None:
+    assert server.pid
+    pid, said = told_by(server, 5)
+    assert said == [pid, os.getpid(), 5]
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_random_numbers_differ_between_its_children() -> None:
+    def draw(descriptors: Sequence[int], _number: int) -> NoReturn:
+        import random
+
+        from uuid_utils.compat import uuid7
+
+        os.write(descriptors[0], f"{random.getrandbits(62)} {uuid7().int & (2**62 - 1)}".encode())
+        os._exit(0)
+
+    import uuid_utils.compat
+
+    uuid_utils.compat.uuid7()  # its generator exists before the fork
+    server = ForkServer(draw, lambda: None, lambda: None)
+    server.start()
+    drawn = []
+    for _ in range(8):
+        pid, said = told_by(server, 0)
+        os.waitpid(pid, 0)
+        drawn += said
+    server.close()
+    assert len(set(drawn)) == 16
+
+
+def test_without_one_the_process_forks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server, "CLONE_CALL", {})
+    prepared: list[int] = []
+    server = ForkServer(tell, lambda: prepared.append(1), lambda: None)
+    server.start()
+    assert server.pid == 0
+    pid, said = told_by(server, 6)
+    os.waitpid(pid, 0)
+    assert (said, prepared) == ([pid, os.getpid(), 6], [1])
+
+
+def test_a_fork_that_the_kernel_refuses_is_an_error_as_without_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fork_server, "_clone", lambda: lambda: -errno.EAGAIN)
+    server = ForkServer(tell, lambda: None, lambda: None)
+    server.start()
+    with pytest.raises(BlockingIOError):
+        told_by(server, 0)
+    server.close()
+
+
+def test_a_server_that_was_killed_is_replaced(server: ForkServer) -> None:
+    first = server.pid
+    os.kill(first, signal.SIGKILL)
+    pid, said = told_by(server, 1)
+    os.waitpid(pid, 0)
+    assert said == [pid, os.getpid(), 1]
+    assert server.pid not in (0, first)
+    pid, said = told_by(server, 2)
+    os.waitpid(pid, 0)
+    assert said == [pid, os.getpid(), 2]
+
+
+def test_a_server_that_stands_still_is_replaced(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "ANSWER_SECONDS", 0.2)
+    first = server.pid
+    os.kill(first, signal.SIGSTOP)
+    pid, said = told_by(server, 1)
+    os.waitpid(pid, 0)
+    assert said == [pid, os.getpid(), 1]
+    assert server.pid not in (0, first)
+    assert not lives(first)
+
+
+def test_a_killed_server_takes_no_run_with_it(pool_worker: StartWorker, publisher: Celery) -> None:
+    worker = pool_worker(slots=2).ready()
+    publisher.send_task("pool.work", [1, 2], queue="normal")
+    until(lambda: worker.numbers("start") == [1], 5, "the task runs")
+    first = worker.fork_server()
+    assert processes()[worker.children()[0]].parent == worker.process.pid
+    os.kill(first, signal.SIGKILL)
+    for number in (2, 3, 4):
+        publisher.send_task("pool.work", [number, 0], queue="normal")
+    until(lambda: sorted(worker.numbers("end")) == [1, 2, 3, 4], 10, "all four end")
+    assert worker.numbers("lost") == []
+    assert worker.fork_server() != first

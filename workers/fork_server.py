@@ -1,0 +1,198 @@
+"""The fork server of a pool's worker: a copy of its main process that does nothing but fork.
+
+A fork shares all memory, and each page that either side writes next is copied for it. The main process
+is busy: for each run it wrote, and so copied, 900 of the pages that it shared with the last child. This
+process writes few, and always the same ones.
+
+It makes siblings (CLONE_PARENT): each child is one of the main process's own, which reaps it, signals it
+and takes it along when it dies. So nothing depends on this process; when it has ended, the main process
+forks by itself, and starts another one.
+
+Neither Python nor the C library offers that flag in a fork, so it is a system call here, between the
+functions that Python's C API has for whoever forks by other means. What the C library would do more
+concerns other threads, of which there are none here, and handlers of ``pthread_atfork``, which are not
+called: nothing that children use may count on them (OpenSSL goes by the process id, Python's own go by
+its C API, `uuid_utils` makes its generator when it is first asked, which is in the child).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import select
+import signal
+import socket
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from celery.utils.log import get_logger
+
+__all__ = ("ForkServer",)
+
+logger = get_logger(__name__)
+
+#: linux/sched.h, and the number of the system call.
+CLONE_PARENT = 0x00008000
+CLONE_CALL = {"x86_64": 56, "aarch64": 220}
+
+#: Seconds in which a fork is answered, or the server is given up.
+ANSWER_SECONDS = 5.0
+
+#: The main process decides when this one ends; a signal to their whole group means the main process.
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+#: Room for the descriptors of one request, and for its number.
+DESCRIPTOR_ROOM = socket.CMSG_SPACE(8 * array("i").itemsize)
+REQUEST_BYTES = 32
+
+
+class ForkServer:
+    """The main process's side.
+
+    ``begin`` is called in each child, with its descriptors and a number; ``prepare`` in the process that
+    is to fork, before its first fork and whenever a child of its own has ended; ``become`` once, in the
+    server, which is to die with its parent.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Sequence[int], int], NoReturn],
+        prepare: Callable[[], object],
+        become: Callable[[], object],
+    ) -> None:
+        self._begin = begin
+        self._prepare = prepare
+        self._become = become
+        self._clone = _clone()
+        self._requests: socket.socket | None = None
+        self.pid = 0
+
+    def start(self) -> None:
+        """Fork the server, where it can work."""
+        if self._clone is None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                ours.close()
+                self._serve(theirs, self._clone)
+                code = 0
+            except Exception:
+                logger.exception("The fork server ended with an error.")
+            finally:
+                os._exit(code)
+        theirs.close()
+        self._requests = ours
+
+    def fork(self, descriptors: Sequence[int], number: int) -> int:
+        """Fork a child of the calling process that has these descriptors; return its pid.
+
+        Raises OSError, as `os.fork` does.
+        """
+        pid = self._ask(descriptors, number)
+        if pid is None:
+            self._prepare()
+            pid = os.fork()
+            if pid == 0:
+                self._begin_child(descriptors, number)
+        return pid
+
+    def close(self) -> None:
+        """End the server and bury it."""
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def _ask(self, descriptors: Sequence[int], number: int) -> int | None:
+        """Have the server fork; None where there is none, or none any more."""
+        if self._requests is None:
+            return None
+        answer = b""
+        try:
+            socket.send_fds(self._requests, [b"%d" % number], list(descriptors))
+            poller = select.poll()
+            poller.register(self._requests, select.POLLIN)
+            if poller.poll(ANSWER_SECONDS * 1000):
+                answer = self._requests.recv(REQUEST_BYTES)
+        except OSError as error:
+            logger.warning("The fork server cannot be asked: %s.", error)
+        if not answer:
+            logger.error("The fork server has ended or is silent; another one is started.")
+            self.close()
+            self.start()
+            return None
+        pid = int(answer)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
+
+    # -- in the server, and in what it forks ------------------------------------------------------
+
+    def _serve(self, requests: socket.socket, clone: Callable[[], int]) -> None:
+        """Fork for each request, until the main process is gone.
+
+        What is written here is copied once more for each fork, so it is as little as can be.
+        """
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        self._become()
+        # Children of its own are those that `prepare` has started.
+        ended = [True]
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: ended.append(True))
+        while True:
+            request, received, _flags, _from = requests.recvmsg(
+                REQUEST_BYTES, DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC
+            )
+            if not request:
+                return
+            if ended:
+                ended.clear()
+                self._prepare()
+            descriptors = array("i", received[0][2])
+            pid = clone()
+            if pid == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                requests.close()
+                self._begin_child(descriptors, int(request))
+            for each in descriptors:
+                os.close(each)
+            requests.send(b"%d" % pid)
+
+    def _begin_child(self, descriptors: Sequence[int], number: int) -> NoReturn:
+        try:
+            self._begin(descriptors, number)
+        finally:
+            os._exit(1)
+
+
+def _clone() -> Callable[[], int] | None:
+    """Return what forks a sibling, or None where that is not known.
+
+    It gives a pid, 0 in the sibling, or a negative errno.
+    """
+    call = CLONE_CALL.get(platform.machine()) if platform.system() == "Linux" else None
+    if call is None:
+        return None
+    python: Any = ctypes.pythonapi
+    # With the interpreter's lock held, as Python's own fork is made.
+    syscall = ctypes.PyDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    words = [ctypes.c_long(each) for each in (call, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)]
+
+    def clone() -> int:
+        python.PyOS_BeforeFork()
+        pid = int(syscall(*words))
+        if pid == 0:
+            python.PyOS_AfterFork_Child()
+            return 0
+        python.PyOS_AfterFork_Parent()
+        return pid if pid > 0 else -ctypes.get_errno()
+
+    return clone
