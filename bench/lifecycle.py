@@ -28,7 +28,8 @@ from bench.platforms import Platform, started, state_folder, submit, wait_until
 from bench.report import Report, command
 
 QUEUE = "normal"
-LEVELS = ("process", "full")
+# At level `full` one number of slots says it all: the walls cost the same with each.
+LEVELS = {"process": (2, 4), "full": (4,)}
 # What is submitted: a handler in Python, and a program without Python.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "handler": ("test.dummy", {}),
@@ -146,7 +147,7 @@ def idle(platform: Platform) -> dict[str, float]:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what narrows a measurement down, for who works on the cost of a run."""
     parser.add_argument("--levels", default=",".join(LEVELS))
-    parser.add_argument("--slots", help="numbers of slots, by default 2,4")
+    parser.add_argument("--slots", help="numbers of slots, by default 2,4 and at level full 4")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--runs", type=int, help="per round and kind of task")
     parser.add_argument("--no-peers", action="store_true")
@@ -156,12 +157,12 @@ def places(options: argparse.Namespace) -> Iterator[tuple[Place, dict[str, float
     """Measure each level with each number of slots; gives what was found, and what idling costs."""
     quick, levels = options.quick, options.levels.split(",")
     rounds, count = options.rounds or (1 if quick else 3), options.runs or (30 if quick else 150)
-    slots = [int(each) for each in (options.slots or ("2" if quick else "2,4")).split(",")]
+    asked = [int(each) for each in (options.slots or ("2" if quick else "")).split(",") if each]
     if not options.no_peers:
         measuring.python()
     with state_folder() as state:
         for level in levels:
-            for number in slots:
+            for number in asked or LEVELS[level]:
                 place = Place(level, number)
                 others = [] if options.no_peers else ["rq"]
                 if others and level == levels[0]:
