@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import redis
 
-from ops.supervision.processes import children, descendants
+from ops.supervision.processes import children
 from tests.conftest import Eventually
 from tests.e2e.platforms import Platform, command_line, temporary_platform
 from tests.e2e.work import Json, Work
@@ -155,7 +155,7 @@ def test_a_killed_supervisor_takes_its_handler_with_it_and_another_completes(wor
 def test_a_killed_handler_server_loses_its_runs_and_fails_none(platform: Platform, work: Work) -> None:
     task = work.submit(params={"seconds": 4, "tell_time": True}, queue="batch")
     speaking_supervisor(work, task)
-    below = descendants(platform.pid("batch"))
+    below = [pid for child in children(platform.pid("batch")) for pid in children(child)]
     (server,) = [pid for pid in below if "inside.server" in command_line(pid)]
     tree = of_run(task["id"])
     os.kill(server, signal.SIGKILL)
