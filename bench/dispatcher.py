@@ -23,7 +23,6 @@ shared machine can still tell.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import random
 import signal
@@ -326,8 +325,9 @@ def main() -> None:
         import django
 
         django.setup()
-        # As a dispatcher's process does: the collector need not walk through what is loaded.
-        gc.freeze()
+        from workers.heap import settle_heap
+
+        settle_heap()  # as a dispatcher's process does
         with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as connection:
             measure(connection.cursor(), environment, options)
 

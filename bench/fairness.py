@@ -169,13 +169,13 @@ def _clear(platform: Platform, database: psycopg.Connection[Any]) -> None:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what narrows a measurement down."""
-    parser.add_argument("--seconds", type=float, help="of the shares' window, by default 60")
+    parser.add_argument("--seconds", type=float, help="of the shares' window, by default 90")
     parser.add_argument("--backlog", type=int, help="of the neighbour, by default 100,000")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure shares and waits on one platform."""
-    seconds = options.seconds or (15.0 if options.quick else 60.0)
+    seconds = options.seconds or (15.0 if options.quick else 90.0)
     backlog = options.backlog or (2_000 if options.quick else 100_000)
     with (
         state_folder() as state,

@@ -42,6 +42,8 @@ IDLE_SECONDS = 2.0
 BESIDE = ("web", "beat", "up", "system worker", "postgres: web", "postgres: bench")
 
 ENDED = "SELECT count(*) = %s FROM run WHERE task_id = ANY(%s::uuid[]) AND status <> 'running'"
+# While a type is new, supervisors check its tasks' params once more (tasks.services.claim).
+SETTLED = "SELECT max(updated_at) < now() - interval '10 s' FROM task_type"
 # One run per task, or the platform ran something twice; that is no benchmark's business to forgive.
 PACE = """
 SELECT count(*), count(*) FILTER (WHERE status = 'completed'),
@@ -108,6 +110,7 @@ def in_turns(platform: Platform, place: Place, rounds: int, count: int, others: 
     with platform.database() as database:
         for kind in KINDS:
             one_round(platform, database, kind, WARM)
+        wait_until(database, SETTLED, [], PATIENCE)
         for _ in range(rounds):
             for kind in KINDS:
                 found = one_round(platform, database, kind, count)

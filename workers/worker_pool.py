@@ -31,7 +31,6 @@ import.
 
 from __future__ import annotations
 
-import gc
 import os
 from importlib import metadata
 from types import GeneratorType
@@ -47,7 +46,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.log import get_logger
 
 from workers.fork_server import ForkServer
-from workers.huge_pages import collapse_memory
+from workers.heap import collapse_memory, settle_heap
 from workers.pool_child import OneShotChild, becoming
 from workers.worker_steps import note_dead_child
 
@@ -63,10 +62,6 @@ VERIFIED = {"celery": "5.7.0", "billiard": "4.3.2", "kombu": "5.7.0"}
 #: longest.
 FIRST_REAP_LOOK = 0.001
 LONGEST_REAP_LOOK = 0.25
-
-#: Of the collector's three generations. By Python's first one (700) a child would look for cycles again
-#: and again, among objects that end with it anyway.
-COLLECT_AFTER = (20_000, 10, 10)
 
 #: Seconds between the pool's own rounds over all children: the net under everything above.
 MAINTAIN_EVERY = 1.0
@@ -103,9 +98,7 @@ def freeze_heap(**_signal: Any) -> None:
     also keeps sharing those pages with its parent (measured: 7.6 instead of 12.6 MiB private per
     child). In huge pages a fork has fewer entries to copy, and an exit fewer to take down.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
+    settle_heap()
     collapse_memory()
 
 

@@ -1,7 +1,8 @@
 """The dispatcher's process: wait, decide, commit, publish, and look around.
 
-1. Wait for a wake-up (NOTIFY), or for the next chore. Wake-ups that come while a round is made, and for
-   a moment after it, share the next one: an idle dispatcher answers at once, a busy one in bounded time.
+1. Wait for a wake-up (NOTIFY), or for the next chore. Wake-ups that come while a round is made share the
+   next one, and after a round that could send nothing, those of a moment more: whoever submits to full
+   queues keeps no processor busy, and a slot that becomes free waits for nobody.
 2. Lead, or stand by. A new leader rebuilds everything from ``ready`` and ``inflight``.
 3. Serve the lanes that were woken where a slot is known to be free, before anything is looked up.
 4. Do what time brings: due tasks, ended leases, unclaimed messages.
@@ -11,7 +12,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import time
 import uuid
@@ -40,6 +40,7 @@ from workers.dispatcher.picture import Picture
 from workers.dispatcher.pressure import Pressure
 from workers.dispatcher.publisher import Publisher
 from workers.dispatcher.reaper import Reaper
+from workers.heap import settle_heap
 
 POLL_SECONDS = 0.5
 """How long a lost wake-up can delay a task."""
@@ -67,7 +68,7 @@ CHORES = {
 }
 
 REST = 4.0
-"""How long wake-ups are gathered after a round, in times of the processor time that it took ..."""
+"""How long wake-ups are gathered after a round that sent nothing, in times of its processor time ..."""
 
 LONGEST_REST_SECONDS = 0.03
 """... and at most."""
@@ -135,6 +136,7 @@ class Dispatcher:
         self._everything_changed = False
         self._again = False
         self._rests_until = 0.0
+        self._sent_any = False
 
     # -- one round ----------------------------------------------------------------------------------
 
@@ -144,9 +146,9 @@ class Dispatcher:
         if not self._knows:
             self._begin()
         woken = self._wait()
-        began = time.process_time()
+        began, self._sent_any = time.process_time(), False
         self._round(woken)
-        rest = REST * (time.process_time() - began)
+        rest = 0.0 if self._sent_any else REST * (time.process_time() - began)
         self._rests_until = time.monotonic() + min(LONGEST_REST_SECONDS, rest)
 
     def _take_lead(self) -> bool:
@@ -154,9 +156,8 @@ class Dispatcher:
             self._listen(POLL_SECONDS)
             return False
         self._begin()
-        # What is loaded by now stays. Without this the rows of each batch have Python's collector walk
-        # through all of Django again and again.
-        gc.freeze()
+        # The rows of each batch would have the collector walk through all of Django again and again.
+        settle_heap()
         log.info("leading", epoch=self._leadership.epoch)
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
@@ -338,6 +339,7 @@ class Dispatcher:
             self._again = True
             self._pace.ask("limits", "renew")
         self._publisher.publish(bells)
+        self._sent_any |= bool(bells)
         return len(bells)
 
     def _choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,7 @@ from tasks.services.finish import finish
 from tasks.states import RunStatus
 from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, submitted
-from workers.dispatcher import store
+from workers.dispatcher import loop, store
 from workers.dispatcher.allowances import DEFAULT_SECONDS
 from workers.dispatcher.loop import Dispatcher
 from workers.dispatcher.store import Doorbell
@@ -102,6 +103,27 @@ def test_the_slot_of_an_ended_run_is_filled_in_the_round_that_hears_of_it(
     run_and_end(heard.bells[0])
     dispatcher._round(woken(tenant))
     assert [bell.task_id for bell in heard.bells] == [task.pk for task in tasks]
+
+
+def test_only_a_round_that_sends_nothing_is_followed_by_a_rest(
+    tenant: Tenant, dispatcher: Dispatcher, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot that becomes free waits for nobody; who submits to full queues keeps no processor busy."""
+    clock = iter(range(100))
+    monkeypatch.setattr(loop.time, "process_time", lambda: float(next(clock)))
+    monkeypatch.setattr(dispatcher, "_wait", lambda: woken(tenant))
+    for _ in range(SLOTS):
+        submitted(tenant)
+        dispatcher._step()
+        assert dispatcher._rests_until <= time.monotonic()
+    submitted(tenant)
+    dispatcher._step()
+    assert len(heard.bells) == SLOTS
+    assert 0 < dispatcher._rests_until - time.monotonic() <= loop.LONGEST_REST_SECONDS
+    run_and_end(heard.bells[0])
+    dispatcher._step()
+    assert len(heard.bells) == SLOTS + 1
+    assert dispatcher._rests_until <= time.monotonic()
 
 
 def test_nothing_but_a_wake_up_costs_a_round_hardly_anything(

@@ -1,4 +1,4 @@
-"""Memory in huge pages: as it was, and fewer entries for a fork."""
+"""The heap of a process that forks: memory in huge pages: as it was, and fewer entries for a fork."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 PROGRAM = """
-from workers.huge_pages import collapse_memory
+from workers.heap import collapse_memory
 kept = [bytes([n % 256]) * 100_000 for n in range(400)]
 done = collapse_memory()
 (line,) = [each for each in open("/proc/self/smaps_rollup") if each.startswith("AnonHugePages")]
