@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 
@@ -11,11 +12,11 @@ from django.db import connection
 
 from tasks.models import Event, Run
 from tests.workers.supervisor.conftest import Bench
-from workers.sandbox import SandboxError, tree
+from workers.sandbox import HandlerIdentity, SandboxError, tree
 from workers.sandbox.handler_server import close_servers, start_servers
 from workers.supervisor import rehearsal
 from workers.supervisor.guard import try_out
-from workers.supervisor.place import workspace_root
+from workers.supervisor.place import handler_identity, workspace_root
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +46,24 @@ def test_it_goes_through_whole_runs_and_leaves_nothing(
     assert [outcome.status for outcome in outcomes] == ["completed"] * rehearsal.TIMES
     assert list(workspace_root().iterdir()) == []
     assert connection.connection is None
-    assert not any("uid-" in each for each in open_descriptors()), "a handler's user is still taken"
     assert (tree.children(os.getpid()), tree.is_subreaper()) == before
     assert (Run.objects.count(), Event.objects.count()) == (0, 0)
+
+
+def test_it_keeps_no_user_of_handlers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def taking() -> HandlerIdentity | None:
+        identity = handler_identity()
+        taken.append(identity)
+        return identity
+
+    monkeypatch.setattr(importlib.import_module("workers.supervisor.guard"), "handler_identity", taking)
+    workspace_root().parent.chmod(0o711)
+    rehearsal.rehearse()
+    assert len(taken) == rehearsal.TIMES
+    assert len(set(taken)) == 1, "each rehearsal gives its user back"
+    assert not any("uid-" in each for each in open_descriptors())
 
 
 def test_whatever_goes_wrong_is_left_to_real_runs(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
