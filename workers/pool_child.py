@@ -119,4 +119,5 @@ class OneShotChild:
                 raise  # interrupted, and so lost: nothing is to be reported
             result = (False, ExceptionInfo())
         results.send((pool.READY, (job, index, result, parents_end)))
-        return int(pool.EX_RECYCLE)
+        # Not billiard's EX_RECYCLE: whoever does not leave with 0 is told as dead (`note_dead_child`).
+        return int(pool.EX_OK)

@@ -134,6 +134,9 @@ class OneShotPopen(popen_fork.Popen):  # type: ignore[misc]
         try:
             ends = (worker.inq._reader.fileno(), worker.outq._writer.fileno(), theirs)
             self.pid = process_obj.fork_server.fork(ends, worker.inqW_fd)
+        except OSError:
+            self.close()
+            raise
         finally:
             os.close(theirs)
 

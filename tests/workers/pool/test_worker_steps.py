@@ -50,6 +50,17 @@ def test_a_child_that_was_killed_is_told_with_its_exit_code(
     assert worker.facts()["dead_children"] == [[1, victims[0], -signal.SIGKILL]]
 
 
+def test_children_that_end_well_are_not_told(pool_worker: StartWorker, publisher: Celery) -> None:
+    """Each that is told costs its machine's pool manager a question about its run."""
+    worker = pool_worker(slots=2).ready()
+    for number in range(6):
+        publisher.send_task("pool.work", [number, 0], queue="normal")
+    until(lambda: len(worker.numbers("end")) == 6, 10, "six end")
+    tick = worker.ready().facts()["tick"]
+    until(lambda: worker.facts()["tick"] >= tick + 2, 5, "two beats after it")
+    assert worker.facts()["dead_children"] == []
+
+
 def test_the_heartbeat_goes_on_after_a_reconnect(own_valkey: Valkey, pool_worker: StartWorker) -> None:
     worker = pool_worker().ready()
     own_valkey.stop()
