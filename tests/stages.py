@@ -42,22 +42,22 @@ def stages() -> dict[str, list[str]]:
     )
     return {
         "quick": [
-            *_parallel(1),
+            *_parallel(),
             *(f"--ignore={path}" for path in (*servers, *platforms, *alone)),
         ],
-        "servers": [*_parallel(1), *servers],
+        "servers": [*_parallel(), *servers],
         # In this order, long files first: nobody waits at the end for the one that came last.
-        "platforms": [*_parallel(3), "--no-loadscope-reorder", *platforms],
+        "platforms": [*_parallel(), "--no-loadscope-reorder", *platforms],
         "alone": [*SLOWEST, *alone],
     }
 
 
-def _parallel(more: int) -> list[str]:
-    """Return the arguments for some workers more than there are processors: tests also wait.
+def _parallel() -> list[str]:
+    """Return the arguments for one worker more than there are processors: tests also wait.
 
     None of them has the browser's plugin: its tests run in the last stage.
     """
-    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + more)
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
     return [f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:playwright", *SLOWEST]
 
 
