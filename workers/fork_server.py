@@ -9,10 +9,11 @@ and takes it along when it dies. So nothing depends on this process; when it has
 forks by itself, and starts another one.
 
 Neither Python nor the C library offers that flag in a fork, so it is a system call here, between the
-functions that Python's C API has for whoever forks by other means. What the C library would do more
-concerns other threads, of which there are none here, and handlers of ``pthread_atfork``, which are not
-called: nothing that children use may count on them (OpenSSL goes by the process id, Python's own go by
-its C API, `uuid_utils` makes its generator when it is first asked, which is in the child).
+functions that Python's C API has for whoever forks by other means: what modules have registered with
+`os.register_at_fork` is done. What the C library would do more concerns other threads, of which there
+are none here, and handlers of ``pthread_atfork``, which are not called. No library that a worker loads
+has any (a test looks): OpenSSL 3 sees by the process id that it must not go on with its parent's random
+numbers.
 """
 
 from __future__ import annotations

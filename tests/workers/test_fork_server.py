@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -72,6 +75,32 @@ def test_random_numbers_differ_between_its_children() -> None:
         drawn += said
     server.close()
     assert len(set(drawn)) == 16
+
+
+LOADED = """
+import django
+django.setup()
+import celery.apps.worker, celery.bin.worker, kombu.transport.redis, kombu.transport.pyamqp
+import workers.celery_app, workers.supervisor, workers.worker_pool
+print(*sorted({line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}), sep="\\n")
+"""
+
+
+def test_no_library_of_a_worker_counts_on_the_c_librarys_fork() -> None:
+    """Its handlers (`pthread_atfork`) are not called; whoever has some would share its state, as of
+    random numbers, with its siblings."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "SWITCHYARD_ROLE": "worker",
+    }
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    program = [sys.executable, "-c", LOADED]
+    said = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    libraries = [Path(each) for each in said.stdout.split("\n") if each]
+    assert any("libssl" in each.name for each in libraries)
+    counting = [each.name for each in libraries if b"atfork" in each.read_bytes()]
+    assert [name for name in counting if not name.startswith(("libc.so", "libc-", "libpthread"))] == []
 
 
 def test_without_one_the_process_forks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

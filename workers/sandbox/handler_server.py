@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 import select
+import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -88,6 +89,14 @@ class HandlerServer:
             self._requests = None
         self.pid = 0
 
+    def end(self) -> None:
+        """End it at once, and bury it; what it has forked and still runs, dies with it."""
+        pid = self.pid
+        self.close()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
     def ask(self, theirs: Mapping[int, int], status: socket.socket) -> int | None:
         """Have a keeper forked that holds these descriptors; its pid, or None if there is none in time.
 
@@ -144,9 +153,9 @@ def keep_servers_running() -> None:
 
 
 def close_servers() -> None:
-    """Let all servers end, and use none from now on."""
+    """End all servers, in the process that started them, and use none from now on."""
     while _servers:
-        _servers.popitem()[1].close()
+        _servers.popitem()[1].end()
 
 
 def server_for(launch: Launch) -> HandlerServer | None:

@@ -23,7 +23,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -65,9 +66,8 @@ def warm_up(**_signal: Any) -> None:
     find_all(settings.SWITCHYARD.toolchains)
     _ = settings.SWITCHYARD.services
     connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
-    serve_handlers()
-    rehearse()
-    close_servers()
+    with handlers_served():
+        rehearse()
     signals.worker_before_create_process.connect(
         serve_handlers, weak=False, dispatch_uid=f"{__name__}.servers"
     )
@@ -75,6 +75,18 @@ def warm_up(**_signal: Any) -> None:
 
 _serving = 0
 """The process that has started handler servers; supervisors can ask those that their parent had."""
+
+
+@contextmanager
+def handlers_served() -> Iterator[None]:
+    """Have handler servers for a while, in a process that will not fork supervisors."""
+    global _serving
+    serve_handlers()
+    try:
+        yield
+    finally:
+        close_servers()
+        _serving = 0
 
 
 def serve_handlers(**_signal: Any) -> None:
