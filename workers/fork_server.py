@@ -26,6 +26,7 @@ import signal
 import socket
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from celery.utils.log import get_logger
@@ -115,24 +116,33 @@ class ForkServer:
         """Have the server fork; None where there is none, or none any more."""
         if self._requests is None:
             return None
-        answer = b""
+        born, birth = os.pipe()
         try:
-            socket.send_fds(self._requests, [b"%d" % number], list(descriptors))
-            poller = select.poll()
-            poller.register(self._requests, select.POLLIN)
-            if poller.poll(ANSWER_SECONDS * 1000):
-                answer = self._requests.recv(REQUEST_BYTES)
-        except OSError as error:
-            logger.warning("The fork server cannot be asked: %s.", error)
-        if not answer:
-            logger.error("The fork server has ended or is silent; another one is started.")
-            self.close()
-            self.start()
-            return None
+            answer = self._answer(self._requests, [*descriptors, birth], number)
+            os.close(birth)
+            if not answer:
+                logger.error("The fork server has ended or is silent; another one is started.")
+                self.close()
+                _end_unknown(born)
+                self.start()
+                return None
+        finally:
+            os.close(born)
         pid = int(answer)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
         return pid
+
+    def _answer(self, requests: socket.socket, descriptors: list[int], number: int) -> bytes:
+        """Return what the server says, or nothing if it does not within its time."""
+        try:
+            socket.send_fds(requests, [b"%d" % number], descriptors)
+            poller = select.poll()
+            poller.register(requests, select.POLLIN)
+            return requests.recv(REQUEST_BYTES) if poller.poll(ANSWER_SECONDS * 1000) else b""
+        except OSError as error:
+            logger.warning("The fork server cannot be asked: %s.", error)
+            return b""
 
     # -- in the server, and in what it forks ------------------------------------------------------
 
@@ -159,6 +169,10 @@ class ForkServer:
             descriptors = array("i", received[0][2])
             pid = clone()
             if pid == 0:
+                birth = descriptors.pop()
+                with suppress(BrokenPipeError):  # it is known already
+                    os.write(birth, b"%d" % os.getpid())
+                os.close(birth)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 requests.close()
                 self._begin_child(descriptors, int(request))
@@ -171,6 +185,17 @@ class ForkServer:
             self._begin(descriptors, number)
         finally:
             os._exit(1)
+
+
+def _end_unknown(born: int) -> None:
+    """End the child that a server had forked before it ended, if it had: nobody was told of it.
+
+    It holds the same descriptors as the one that is forked in its place, and would take its job.
+    """
+    told = os.read(born, REQUEST_BYTES)
+    if told:
+        os.kill(int(told), signal.SIGKILL)
+        os.waitpid(int(told), 0)
 
 
 def _clone() -> Callable[[], int] | None:

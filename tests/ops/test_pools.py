@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
 
 from ops.pools import housekeeping
 from ops.pools.housekeeping import Housekeeping, attempt_of
@@ -33,7 +34,7 @@ from tests.tasks.refusing import Refuse, forgive, refuse
 from tests.tenants.callers import the_trail_may_be_emptied_between_tests
 from workers.publishing import described_types
 from workers.sandbox import SandboxError
-from workers.sandbox.workspace import make_workspace
+from workers.sandbox.workspace import id_of_no_task, is_of_no_task, make_workspace
 
 __all__ = ["refuse", "the_trail_may_be_emptied_between_tests"]
 
@@ -147,6 +148,19 @@ def test_leftovers_of_an_attempt_that_is_over_are_removed(
         assert not os.path.lexists(workspace)
     finally:
         process.kill()
+
+
+def test_what_a_worker_left_that_was_killed_in_its_rehearsal_is_removed(
+    transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_of_no_task(uuid7())
+    left = make_workspace(tmp_path, f"{id_of_no_task()}-1")
+    sweep = Housekeeping(tmp_path)
+    sweep()
+    assert left.exists(), "a rehearsal may still go on"
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 0.0)
+    sweep()
+    assert not left.exists()
 
 
 def a_pulse(*dead: tuple[int, int, int]) -> Pulse:

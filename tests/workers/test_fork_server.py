@@ -18,7 +18,7 @@ from tests.processes import lives
 from tests.workers.conftest import Worker, until
 from workers import fork_server
 from workers.fork_server import ForkServer
-from workers.sandbox.tree import processes
+from workers.sandbox.tree import children, processes
 
 StartWorker = Callable[..., Worker]
 
@@ -135,6 +135,33 @@ def test_a_server_that_was_killed_is_replaced(server: ForkServer) -> None:
     pid, said = told_by(server, 2)
     os.waitpid(pid, 0)
     assert said == [pid, os.getpid(), 2]
+
+
+def test_a_child_of_which_the_server_could_not_tell_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the job of the one that is forked in its place, whose slot would never be free."""
+    clone = fork_server._clone()
+    assert clone is not None
+
+    def last_clone() -> int:
+        pid = clone()
+        if pid:
+            os._exit(1)
+        return pid
+
+    def stay(_descriptors: Sequence[int], _number: int) -> NoReturn:
+        signal.alarm(10)  # whatever becomes of the test
+        signal.pause()
+        os._exit(0)
+
+    monkeypatch.setattr(fork_server, "_clone", lambda: last_clone)
+    before = set(children(os.getpid()))
+    server = ForkServer(stay, lambda: None, lambda: None)
+    server.start()
+    pid = server.fork([], 0)
+    assert set(children(os.getpid())) - before == {pid, server.pid}
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    server.close()
 
 
 def test_a_server_that_stands_still_is_replaced(

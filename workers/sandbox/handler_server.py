@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -94,8 +95,9 @@ class HandlerServer:
         pid = self.pid
         self.close()
         if pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
     def ask(self, theirs: Mapping[int, int], status: socket.socket) -> int | None:
         """Have a keeper forked that holds these descriptors; its pid, or None if there is none in time.

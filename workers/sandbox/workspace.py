@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import stat
+import uuid
 from pathlib import Path
 
 from workers.sandbox.identity import acting_as
@@ -23,8 +25,22 @@ WORK, HOME, TEMPORARY = "work", "home", "tmp"
 O_PATH = 0o10000000
 
 
+NO_TASKS_BITS = 48
+"""A UUID with no higher bit is no task's: those of tasks begin with the time."""
+
+
 class WorkspaceError(Exception):
     """A workspace could not be made or not be removed completely; the text names the path."""
+
+
+def id_of_no_task() -> uuid.UUID:
+    """Return a new name for what runs although there is no task of it (a rehearsal)."""
+    return uuid.UUID(int=random.getrandbits(NO_TASKS_BITS))
+
+
+def is_of_no_task(task_id: uuid.UUID) -> bool:
+    """Whether this is such a name: the database knows nothing of it, and nobody misses what has it."""
+    return task_id.int >> NO_TASKS_BITS == 0
 
 
 def make_workspace(base: Path, name: str, identity: HandlerIdentity | None = None) -> Path:

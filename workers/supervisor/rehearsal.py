@@ -26,6 +26,7 @@ from tasks.services.ready import one_change
 from tasks.states import RunStatus
 from workers.handlers import shell
 from workers.sandbox.identity import release_identities
+from workers.sandbox.workspace import id_of_no_task
 from workers.supervisor.guard import try_out
 from workers.supervisor.place import Place, isolation_level
 from workers.supervisor.verdict import SHELL
@@ -61,7 +62,7 @@ def _guard_nothing(place: Place) -> None:
     """Guard a command that ends at once, as if it had been claimed."""
     try_out(
         Claimed(
-            task_id=uuid.uuid4(),
+            task_id=id_of_no_task(),
             tenant_id=0,
             tenant="",
             type=SHELL,
@@ -92,7 +93,7 @@ def _guard_nothing(place: Place) -> None:
 
 def _ask_for_nothing(place: Place) -> None:
     """Put a supervisor's questions, about a task that does not exist."""
-    task = uuid.uuid4()
+    task = id_of_no_task()
     claim(
         task,
         1,

@@ -1,7 +1,8 @@
 """Remove what dead supervisors left on this machine: processes and workspaces.
 
 Both carry their attempt in their name (task and epoch), and are removed only when the database says
-that the task is one of ours and that this attempt has been over for a while. A machine that cannot
+that the task is one of ours and that this attempt has been over for a while, or when a worker was killed
+while it rehearsed. A machine that cannot
 ask removes nothing. (Orphans of a worker that has just died become the pool manager's children and
 are killed by its watch at once; here go those that outlived the manager itself.)
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from tasks.models import Inflight, Task
 from workers.sandbox import HandlerIdentity, WorkspaceError, sweep_orphans, wipe_workspace
 from workers.sandbox.tree import MARKER
+from workers.sandbox.workspace import is_of_no_task
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Housekeeping:
             _wipe(folders[attempt])
 
     def _over(self, found: set[Attempt]) -> set[Attempt]:
-        """Return the attempts of our own tasks that have been over for long enough."""
+        """Return the attempts of our own tasks, and rehearsals, that have been over for long enough."""
         tasks = {task for task, _ in found}
         known = set(Task.objects.filter(pk__in=tasks).values_list("pk", flat=True)) if tasks else ()
         live = set(
@@ -60,7 +62,7 @@ class Housekeeping:
         self._over_since = {
             attempt: self._over_since.get(attempt, now)
             for attempt in found
-            if attempt[0] in known and attempt not in live
+            if (attempt[0] in known or is_of_no_task(attempt[0])) and attempt not in live
         }
         return {
             attempt for attempt, since in self._over_since.items() if now - since >= PATIENCE_SECONDS
