@@ -50,7 +50,7 @@ from workers.heap import collapse_memory, settle_heap
 from workers.pool_child import OneShotChild, becoming
 from workers.worker_steps import note_dead_child
 
-__all__ = ("OneShotPool", "TaskPool", "freeze_heap", "require_verified_versions")
+__all__ = ("OneShotPool", "TaskPool", "require_verified_versions")
 
 logger = get_logger(__name__)
 
@@ -91,7 +91,7 @@ def require_verified_versions(installed: dict[str, str]) -> None:
 require_verified_versions({name: metadata.version(name) for name in VERIFIED})
 
 
-def freeze_heap(**_signal: Any) -> None:
+def freeze_heap() -> None:
     """Collect once and move everything that lives out of the collector's sight (cause 3).
 
     After it neither the parent's collector nor a child's walks the Django heap again, so a child

@@ -39,6 +39,12 @@ def told_by(server: ForkServer, number: int) -> tuple[int, list[int]]:
     return pid, [int(word) for word in said.split()]
 
 
+def assert_a_child_is_forked(server: ForkServer, number: int) -> None:
+    pid, said = told_by(server, number)
+    os.waitpid(pid, 0)
+    assert said == [pid, os.getpid(), number]
+
+
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
     made = ForkServer(tell, lambda: None, lambda: None)
@@ -109,9 +115,8 @@ def test_without_one_the_process_forks_by_itself(monkeypatch: pytest.MonkeyPatch
     server = ForkServer(tell, lambda: prepared.append(1), lambda: None)
     server.start()
     assert server.pid == 0
-    pid, said = told_by(server, 6)
-    os.waitpid(pid, 0)
-    assert (said, prepared) == ([pid, os.getpid(), 6], [1])
+    assert_a_child_is_forked(server, 6)
+    assert prepared == [1]
 
 
 def test_a_fork_that_the_kernel_refuses_is_an_error_as_without_a_server(
@@ -128,13 +133,9 @@ def test_a_fork_that_the_kernel_refuses_is_an_error_as_without_a_server(
 def test_a_server_that_was_killed_is_replaced(server: ForkServer) -> None:
     first = server.pid
     os.kill(first, signal.SIGKILL)
-    pid, said = told_by(server, 1)
-    os.waitpid(pid, 0)
-    assert said == [pid, os.getpid(), 1]
+    assert_a_child_is_forked(server, 1)
     assert server.pid not in (0, first)
-    pid, said = told_by(server, 2)
-    os.waitpid(pid, 0)
-    assert said == [pid, os.getpid(), 2]
+    assert_a_child_is_forked(server, 2)
 
 
 def test_a_child_of_which_the_server_could_not_tell_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +171,7 @@ def test_a_server_that_stands_still_is_replaced(
     monkeypatch.setattr(fork_server, "ANSWER_SECONDS", 0.2)
     first = server.pid
     os.kill(first, signal.SIGSTOP)
-    pid, said = told_by(server, 1)
-    os.waitpid(pid, 0)
-    assert said == [pid, os.getpid(), 1]
+    assert_a_child_is_forked(server, 1)
     assert server.pid not in (0, first)
     assert not lives(first)
 
