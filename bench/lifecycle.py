@@ -28,7 +28,7 @@ from bench.platforms import Platform, started, state_folder, submit, wait_until
 from bench.report import Report, command
 
 QUEUE = "normal"
-# At level `full` one number of slots says it all: the walls cost the same with each.
+# At level `full` one number of slots has to do: all parts together have their budget of time.
 LEVELS = {"process": (2, 4), "full": (4,)}
 # What is submitted: a handler in Python, and a program without Python.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
