@@ -166,7 +166,8 @@ class HeartbeatFile(bootsteps.StartStopStep):
 
     One JSON object, replaced atomically: `pid`, `hostname`, `queues`, `started_at` and `at`
     (seconds since 1970), `monotonic` (the same moment by this machine's monotonic clock), `tick`
-    (writes so far), `slots` (children the pool should have), `ready` (children that are up), `busy`
+    (writes so far), `slots` (tasks that may run at once), `ready` (children that
+    are up, perhaps a spare one among them), `busy`
     (tasks running), `connected` (to the broker), `draining_since` (monotonic, or null), `dropped`
     (messages refused, by reason), `dead_children` (number, pid and exit code of children that ended
     badly, the newest last). The file is removed when the worker has stopped.

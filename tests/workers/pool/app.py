@@ -85,4 +85,4 @@ if "POOL_SLOW_EXIT" in os.environ:
     def exit_slowly(**_signal: Any) -> None:
         """Close every pipe and die a little later, as a child on a busy machine does by chance."""
         os.closerange(3, 1024)
-        time.sleep(0.03)
+        time.sleep(float(os.environ["POOL_SLOW_EXIT"]))

@@ -29,7 +29,7 @@ def test_the_heartbeat_file_says_what_the_worker_does(
     facts = worker.facts()
     assert facts["pid"] == worker.process.pid
     assert facts["queues"] == ["normal"]
-    assert (facts["slots"], facts["ready"]) == (2, 2)
+    assert (facts["slots"], facts["ready"]) == (2, 2 + worker.spare)
     assert facts["draining_since"] is None
     assert 0 <= time.monotonic() - facts["monotonic"] < 2
     assert facts["started_at"] <= facts["at"] <= time.time()
