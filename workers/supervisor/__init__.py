@@ -65,9 +65,10 @@ def warm_up(**_signal: Any) -> None:
     guards_log.bind()
     find_all(settings.SWITCHYARD.toolchains)
     _ = settings.SWITCHYARD.services
-    connections["default"].prepare()  # type: ignore[attr-defined]  # that of config.postgresql
     with handlers_served():
         rehearse()
+    with suppress(DatabaseError):
+        connections["default"].bequeath()  # type: ignore[attr-defined]  # that of config.postgresql
     signals.worker_before_create_process.connect(
         serve_handlers, weak=False, dispatch_uid=f"{__name__}.servers"
     )

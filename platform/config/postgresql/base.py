@@ -29,6 +29,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg.conninfo import make_conninfo
 
+from config.postgresql.inherited import Inherited
 from rest.patience import DatabaseSilent, Patience, PatientConnection, current, patient
 
 HEARD_SECONDS = 1.0
@@ -45,6 +46,17 @@ _emptied_at = 0.0
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """One thread's connection."""
+
+    _inherited: Inherited | None = None
+
+    def connect(self) -> None:
+        """Connect: in a fork, the first time, with what it has inherited for that."""
+        inherited, self._inherited = self._inherited, None
+        connection = inherited.connect() if inherited else None
+        if connection is None:
+            super().connect()
+        else:
+            self.connection = connection
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> PatientConnection:
         """Connect, or take a connection from the pool, within what is left of the patience.
@@ -73,9 +85,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection.silence = self.settings_dict.get("SILENCE")
         connection.lasting = bool(self.settings_dict.get("LASTING"))
 
-    def prepare(self) -> None:
-        """Do all that can be done for a connection without making one, for forks to inherit it."""
-        _ = self._conninfo
+    def bequeath(self) -> None:
+        """Leave all that a connection needs but its socket to processes that are forked from this one.
+
+        Raises:
+            django.db.Error: none can be made now.
+        """
+        self.ensure_connection()
+        self.connection, connection = None, self.connection
+        self._inherited = Inherited.of(
+            connection, seconds=self.settings_dict["OPTIONS"]["connect_timeout"]
+        )
 
     @cached_property
     def _conninfo(self) -> bytes:

@@ -120,7 +120,7 @@ class Session(asyncio.Protocol):
     ) -> None:
         self.pooler = pooler
         self.opened = opened
-        self.prepared = prepared
+        self.greeting = _greeting(opened.pgconn, prepared)
         self.client: Client | None = None
         self.unanswered = 0
         self.unsynced = False
@@ -202,9 +202,10 @@ class Client(asyncio.Protocol):
         self._received += data
         if len(self._received) > STARTUP_CAP or self._joining is not None:
             self.transport.abort()
-        elif not self._started:
+            return
+        if not self._started:
             self._greet()
-        else:
+        if self._started:
             self._check_password()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -251,28 +252,23 @@ class Client(asyncio.Protocol):
         if self._received[0] != PASSWORD or not hmac.compare_digest(given, self.pooler.password):
             self._refuse("28P01", "The pooler's password is wrong.")
             return
-        self._joining = asyncio.ensure_future(self._join())
+        session = self.pooler.session_at_rest()
+        if session is None:
+            self._joining = asyncio.ensure_future(self._join_new())
+        else:
+            self._join(session)
 
-    async def _join(self) -> None:
+    async def _join_new(self) -> None:
         try:
-            session = await self.pooler.session()
+            session = await self.pooler.new_session()
         except (psycopg.Error, OSError, TimeoutError) as error:
             self._refuse("57P03", f"PostgreSQL cannot be reached: {error}")
-            return
+        else:
+            self._join(session)
+
+    def _join(self, session: Session) -> None:
         session.client, self.session = self, session
-        reported = []
-        for name in REPORTED:
-            value = session.opened.pgconn.parameter_status(name.encode())
-            if value is not None:
-                reported.append(_message(b"S", name.encode() + b"\0" + value + b"\0"))
-        if session.prepared:
-            reported.append(_message(b"S", PREPARED + b"\0" + session.prepared + b"\0"))
-        self.transport.write(
-            _message(b"R", struct.pack("!I", 0))
-            + b"".join(reported)
-            + _message(b"K", struct.pack("!II", session.opened.pgconn.backend_pid, 0))
-            + _message(b"Z", b"I")
-        )
+        self.transport.write(session.greeting)
 
     def _forward(self, session: Session, data: bytes) -> None:
         for kind, _, began in self._frames.feed(data):
@@ -302,17 +298,21 @@ class Pooler:
         self._statements = statements
         self._idle: list[Session] = []
 
-    async def session(self) -> Session:
-        """Return a session at rest, or a new one.
-
-        Raises:
-            psycopg.Error, OSError: the server cannot be reached.
-        """
+    def session_at_rest(self) -> Session | None:
+        """Return a session that nobody has, if there is one."""
         while self._idle:
             session = self._idle.pop()
             if session.at_rest:
                 return session
             session.close()
+        return None
+
+    async def new_session(self) -> Session:
+        """Return another session.
+
+        Raises:
+            psycopg.Error, OSError: the server cannot be reached.
+        """
         opened = await psycopg.AsyncConnection.connect(
             self._url,
             autocommit=True,
@@ -358,6 +358,20 @@ class Pooler:
         """Drop a session that the server has ended."""
         with contextlib.suppress(ValueError):
             self._idle.remove(session)
+
+
+def _greeting(pgconn: psycopg.pq.abc.PGconn, prepared: bytes) -> bytes:
+    """Return what a client hears that is let in: what this session is like, and that it is ready."""
+    told = {name.encode(): pgconn.parameter_status(name.encode()) for name in REPORTED}
+    told[PREPARED] = prepared or None
+    return b"".join(
+        (
+            _message(b"R", struct.pack("!I", 0)),
+            *(_message(b"S", b"%s\0%s\0" % each) for each in told.items() if each[1] is not None),
+            _message(b"K", struct.pack("!II", pgconn.backend_pid, 0)),
+            _message(b"Z", b"I"),
+        )
+    )
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
