@@ -52,8 +52,10 @@ def make_workspace(base: Path, name: str, identity: HandlerIdentity | None = Non
     root = base / name
 
     def make() -> None:
-        for folder in (root, root / WORK, root / HOME, root / TEMPORARY):
-            folder.mkdir(mode=0o700)
+        outer = os.fspath(root)
+        os.mkdir(outer, 0o700)
+        for name in (WORK, HOME, TEMPORARY):
+            os.mkdir(f"{outer}/{name}", 0o700)
 
     try:
         acting_as(identity, make)
@@ -143,6 +145,9 @@ def _empty(folder: int, root: int, count: int) -> list[str]:
     for name in names:
         if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=folder)
+            continue
+        with contextlib.suppress(OSError):  # most are empty, and need not be looked into
+            os.rmdir(name, dir_fd=folder)
             continue
         unlocked = _open_folder(name, folder)
         os.close(unlocked)

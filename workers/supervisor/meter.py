@@ -136,12 +136,11 @@ class Meter:
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 if unknown."""
     try:
-        for line in VMSTAT.read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except (OSError, ValueError):
+        counters = VMSTAT.read_bytes()
+    except OSError:
         return 0
-    return 0
+    _before, found, behind = counters.partition(b"\noom_kill ")
+    return int(behind.split(b"\n", 1)[0]) if found else 0
 
 
 def _mib(used: int, limit: int) -> str:
