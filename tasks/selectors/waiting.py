@@ -29,26 +29,19 @@ MAX_POSITION = 10_000
 LEADER_SILENCE_SECONDS = 10
 """A dispatcher that has not renewed its leadership for this long counts as gone."""
 
-# Positions come from one pass over the front of each lane, whatever the number of tasks asked for;
-# of the pass only the asked ones are kept, since the planner cannot guess how few they are.
+# Positions come from one pass over the front of each lane, whatever the number of tasks asked for.
 PLACES = Statement(f"""
 WITH asked AS MATERIALIZED (
-  SELECT a.*, r.ordinal
-    FROM json_to_recordset(%(asked)s::json)
-         AS a(id uuid, tenant_id bigint, queue text, type text, status text)
-    LEFT JOIN ready r ON r.task_id = a.id
+  SELECT * FROM json_to_recordset(%(asked)s::json)
+             AS a(id uuid, tenant_id bigint, queue text, type text, status text)
 ), line AS MATERIALIZED (
-  SELECT front.ordinal, front.before
-    FROM (SELECT DISTINCT tenant_id, queue FROM asked WHERE status = 'queued') lane
-   CROSS JOIN LATERAL (
-     SELECT ordinal, row_number() OVER (ORDER BY rank, ordinal) - 1 AS before
-       FROM (SELECT rank, ordinal FROM ready
-              WHERE queue = lane.queue AND tenant_id = lane.tenant_id
-              ORDER BY rank, ordinal LIMIT {MAX_POSITION}) first) front
-   WHERE front.ordinal IN (SELECT ordinal FROM asked)
+  SELECT place.id, place.before
+    FROM (SELECT tenant_id, queue, array_agg(id) AS ids FROM asked WHERE status = 'queued'
+           GROUP BY tenant_id, queue) lane
+   CROSS JOIN LATERAL places_in_line(lane.queue, lane.tenant_id, lane.ids, {MAX_POSITION}) place
 )
 SELECT json_agg(json_build_array(
-       a.id, i.task_id IS NOT NULL, p.reason, a.ordinal IS NOT NULL,
+       a.id, i.task_id IS NOT NULL, p.reason, line.id IS NOT NULL,
        coalesce(line.before, {MAX_POSITION}), coalesce(l.waiting_for, ''), coalesce(l.detail, ''),
        {newest_version("a.queue", "a.type")},
        EXISTS (SELECT 1 FROM leader
@@ -75,7 +68,7 @@ SELECT json_agg(json_build_array(
   FROM asked a
   LEFT JOIN inflight i ON i.task_id = a.id
   LEFT JOIN parked p ON p.task_id = a.id
-  LEFT JOIN line ON line.ordinal = a.ordinal
+  LEFT JOIN line ON line.id = a.id
   LEFT JOIN lane l ON l.tenant_id = a.tenant_id AND l.queue = a.queue
 """)  # noqa: S608 - our own text
 

@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from tasks.models import Lane, Leader, Parked, Ready, Task, Worker
-from tasks.selectors.waiting import MAX_POSITION, waiting_for, waiting_for_many
+from tasks.selectors.waiting import MAX_POSITION, PLACES, places_of, waiting_for, waiting_for_many
 from tasks.states import RunStatus
 from tests.tasks.api.work import dispatched, ended, running, submitted
 from tests.tenants.callers import World
@@ -138,14 +138,49 @@ def test_the_position_follows_priority_then_order_and_only_the_own_lane(acme: Wo
     assert (found[tasks[0].pk] or {})["detail"] == "2 normal tasks are before it in the line of acme."
 
 
-def test_nobody_counts_beyond_the_cap(acme: World) -> None:
+def line_up(acme: World, count: int) -> None:
+    """Put so many tasks before all others of a line."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,"
             " preemptible) SELECT gen_random_uuid(), 'normal', %s, 0, -n, 1, 1, false"
             " FROM generate_series(1, %s) n",
-            [acme.acme.pk, MAX_POSITION + 5],
+            [acme.acme.pk, count],
         )
+
+
+def read_from_ready() -> int:
+    """Return how many rows this transaction has read of the table."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables"
+            " WHERE relname = 'ready'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def test_a_question_that_was_planned_while_nothing_waited_reads_no_more_of_a_line(acme: World) -> None:
+    """As the sessions of a web process have it, which are older than what was submitted since."""
+    task = submitted(acme.acme)
+    asked = places_of([task]).decode().partition("json_to_recordset(")[2].partition("::json)")[0]
+    row = Ready.objects.get(pk=task.pk)
+    Ready.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE ready")
+        cursor.execute(PLACES.preparation())
+        for _ in range(6):  # from the sixth time on, PostgreSQL keeps the plan
+            cursor.execute(f"EXECUTE {PLACES.name}({asked})")
+        Ready.objects.bulk_create([row])
+        line_up(acme, 3 * MAX_POSITION)
+        before = read_from_ready()
+        cursor.execute(f"EXECUTE {PLACES.name}({asked})")
+        (((_id, *place),),) = cursor.fetchone()
+    assert place[3] == MAX_POSITION
+    assert read_from_ready() - before <= MAX_POSITION + 1
+
+
+def test_nobody_counts_beyond_the_cap(acme: World) -> None:
+    line_up(acme, MAX_POSITION + 5)
     found = waiting_for(submitted(acme.acme)) or {}
     assert found["position"] == MAX_POSITION
     assert found["detail"] == "10000 or more normal tasks are before it in the line of acme."
