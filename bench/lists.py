@@ -88,7 +88,7 @@ SELECT (SELECT id FROM task WHERE tenant_id = t.id ORDER BY ordinal LIMIT 1),
        (SELECT parent_id FROM dependency d JOIN task p ON p.id = d.parent_id
          WHERE p.tenant_id = t.id LIMIT 1),
        (SELECT schedule_id FROM task WHERE tenant_id = t.id AND schedule_id IS NOT NULL LIMIT 1)
-  FROM tenants_tenant t ORDER BY id LIMIT 1
+  FROM tenants_tenant t ORDER BY t.id LIMIT 1
 """
 TIME = "to_char(now() AT TIME ZONE 'UTC' - %s * interval '1 hour', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
 

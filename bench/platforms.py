@@ -174,24 +174,28 @@ def started(state: Path, *, level: str, pools: str, **settings: str) -> Iterator
         "SWITCHYARD_CANCEL_GRACE": "2",
         **settings,
     }
+    since = time.time()
     _up(state, environment, START_SECONDS, "--detach", "--port", "0", "--no-welcome")
     try:
         credentials = json.loads((state / "credentials.json").read_text())
         platform = Platform(state, credentials, int(json.loads((state / "lock").read_text())["pid"]))
-        _await_pools(platform, [part.partition("=")[0] for part in pools.split(",")])
+        _await_pools(platform, [part.partition("=")[0] for part in pools.split(",")], since)
         yield platform
     finally:
         _up(state, environment, STOP_SECONDS, "--stop")
 
 
-def _await_pools(platform: Platform, queues: list[str]) -> None:
-    """Wait until a worker of each queue is on record; `up` is ready with the first one."""
+def _await_pools(platform: Platform, queues: list[str], since: float) -> None:
+    """Wait until a worker of each queue is on record; `up` is ready with the first one.
+
+    One that started before ``since`` was the last platform's on this state folder.
+    """
     with platform.database() as database:
         wait_until(
             database,
             "SELECT count(DISTINCT queue) >= %s FROM worker WHERE queue = ANY(%s)"
-            " AND seen_at > clock_timestamp() - interval '10 s'",
-            [len(queues), queues],
+            " AND seen_at > clock_timestamp() - interval '10 s' AND started_at > to_timestamp(%s)",
+            [len(queues), queues, since],
             START_SECONDS,
         )
 
