@@ -49,9 +49,14 @@ def forecast(tenant: Tenant, submission: Submission, verdict: Verdict) -> dict[s
     ``estimated_start`` is the time asked for, now when nothing is in the way, or about when those
     before it in its lane have been through, at the pace of the tenant's last tasks of the type; not
     before its off-peak windows open. It is null where nobody knows: while the lane is paused, has no
-    worker, or waits for other tasks.
+    worker, or waits for other tasks; and for a task that would be cancelled because of one of those.
     """
     now = database_now()
+    if verdict.culprit is not None:
+        parent = verdict.culprit
+        ended = f"the task {parent.id}, on which it depends, ended as {parent.status}"
+        detail = f"It would be cancelled at once: {ended}."
+        return _told("wait", "parents", detail, None, None)
     if verdict.waiting_for is not None:
         detail = {
             "inputs": "It waits for its inputs to be uploaded.",

@@ -18,7 +18,7 @@ from tasks import fault_points
 from tasks.clock import database_now
 from tasks.errors import BadDependency, Maintenance, UnknownSecret, UnknownTaskType
 from tasks.models import Dependency, Task, TaskType
-from tasks.parents import Parent, Prospect, judge
+from tasks.parents import Judgement, Parent, Prospect, judge
 from tasks.schemas import check_params
 from tasks.selectors.types import intake
 from tasks.services.admission import admit, room, unlimited
@@ -43,12 +43,16 @@ LATENESS = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What submitting would do now: for ``dry_run``."""
+    """What submitting would do now: for ``dry_run``.
+
+    ``culprit`` is the parent because of which the task would be cancelled at once.
+    """
 
     would: str
     waiting_for: str | None
     queue: str
     task_type: TaskType
+    culprit: Parent | None = None
 
 
 class Submitted(NamedTuple):
@@ -115,6 +119,9 @@ def try_submit(tenant: Tenant, actor: Actor, submission: Submission) -> Verdict:
         check_key(tenant.pk, submission.key, submission.key_policy)
         parents = _lock_parents(tenant, submission.depends_on)
         queue = classified.queue
+        judgement = _judged(submission, parents)
+        if judgement.prospect is Prospect.DOOMED:
+            return Verdict("wait", "parents", queue, task_type, judgement.culprit)
         status = _first_status(submission, parents)
         if status is Status.QUEUED:
             room(tenant.pk, queue, limits)
@@ -194,12 +201,16 @@ def _first_status(submission: Submission, parents: list[Task]) -> Status:
         return Status.ALLOCATED
     if submission.scheduled_for and submission.scheduled_for > database_now():
         return Status.SCHEDULED
-    judgement = judge(
+    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
+    free = _judged(submission, parents).prospect is Prospect.FREE
+    return Status.QUEUED if free else Status.BLOCKED
+
+
+def _judged(submission: Submission, parents: list[Task]) -> Judgement:
+    return judge(
         [Parent(parent.pk, parent.status, parent.finished_at) for parent in parents],
         run_anyway=submission.on_parent_failure == "run",
     )
-    # Also one that waits in vain begins as blocked: its events then tell what an early child's do.
-    return Status.QUEUED if judgement.prospect is Prospect.FREE else Status.BLOCKED
 
 
 def _made(

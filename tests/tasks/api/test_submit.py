@@ -175,6 +175,19 @@ def test_a_child_of_a_failed_parent_is_answered_as_cancelled(acme: World) -> Non
     assert child["depends_on"] == [str(parent.pk)]
 
 
+def test_a_dry_run_tells_that_a_parent_has_failed_already(acme: World) -> None:
+    parent = failed(submitted(acme.acme))
+    body = {"type": "test.dummy", "depends_on": [str(parent.pk)], "dry_run": True}
+    answer = acme.token().post(TASKS, body).json()
+    assert answer["waiting_for"]["reason"] == "parents"
+    assert answer["waiting_for"]["detail"] == (
+        f"It would be cancelled at once: the task {parent.pk}, on which it depends, ended as failed."
+    )
+    assert answer["estimated_start"] is None
+    anyway = acme.token().post(TASKS, {**body, "on_parent_failure": "run"}).json()
+    assert anyway["would"] == "start"
+
+
 def test_another_tenants_task_cannot_be_waited_for(acme: World) -> None:
     foreign = submitted(acme.other)
     answer = acme.token().post(TASKS, {"type": "test.dummy", "depends_on": [str(foreign.pk)]})
