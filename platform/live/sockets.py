@@ -23,6 +23,7 @@ from live.following import TaskGone, follow, follow_feed
 from live.handshake import Opening
 from live.seats import seat
 from rest.errors import NotFound
+from rest.links import came_by
 from rest.parameters import Parameters
 from rest.problems import as_problem
 from tasks.selectors.representation import task_json
@@ -59,7 +60,8 @@ async def _serve(scope: Mapping[str, Any], receive: Receive, send: Send, speech:
         return
     await connection.accept(opening.subprotocol)
     try:
-        finished = await connection.converse(_admitted(connection, opening, speech))
+        with came_by(opening.headers.get("host", ""), secure=opening.secure):
+            finished = await connection.converse(_admitted(connection, opening, speech))
         goodbye = Goodbye(codes.FINISHED) if finished else None
     except Gone:
         goodbye = None
