@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from ops.pools.connections import OF_EVERY_RUN, pooled_connections
-from ops.pools.pooler import Frames
+from ops.pools.protocol import Frames
 from rest.patience import PREPARED
 from tasks.services.claim import ASKED
 from tests.conftest import Eventually

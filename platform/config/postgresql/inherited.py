@@ -15,18 +15,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 
+from ops.pools.protocol import KEY_BYTES, READY, hello
 from rest.patience import PREPARED, PatientConnection
 
-PROTOCOL_3 = 196608
 GREETING_CAP = 100_000
-READY = b"Z\0\0\0\x05I"
-"""ReadyForQuery, in no transaction: the last message of a greeting."""
-
-KEY_BYTES = 13
-"""BackendKeyData comes before it."""
 
 
 class Inherited:
@@ -51,17 +45,18 @@ class Inherited:
         pgconn = connection.pgconn
         prepared = pgconn.parameter_status(PREPARED)
         address = f"{pgconn.host.decode()}/.s.PGSQL.{pgconn.port.decode()}"
-        hello = _hello(pgconn.user, pgconn.password)
-        greeting = _greeting(address, hello, seconds) if prepared else None
-        if prepared is None or greeting is None:
+        said = hello(pgconn.user, pgconn.password)
+        greeted = _greeting(address, said, seconds) if prepared else None
+        if prepared is None or greeted is None:
             connection.close()
             return None
-        greeting[1].close()
+        greeting, stream = greeted
+        stream.close()
         connection.prepared = frozenset(prepared.split())
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, pgconn.socket, inheritable=False)
         os.close(nowhere)
-        return cls(connection, address, hello, greeting[0], seconds)
+        return cls(connection, address, said, greeting, seconds)
 
     def connect(self) -> PatientConnection | None:
         """Return the connection over a socket of its own, or None: it must be made anew."""
@@ -75,19 +70,6 @@ class Inherited:
             os.dup2(stream.fileno(), self._descriptor, inheritable=False)
         self._connection.made_at = self._connection.heard_at = time.monotonic()
         return self._connection
-
-
-def _hello(user: bytes, password: bytes) -> bytes:
-    """Return the startup message and the password's, which the pooler takes together."""
-    startup = struct.pack("!I", PROTOCOL_3) + b"user\0" + user + b"\0\0"
-    secret = password + b"\0"
-    return (
-        struct.pack("!I", len(startup) + 4)
-        + startup
-        + b"p"
-        + struct.pack("!I", len(secret) + 4)
-        + secret
-    )
 
 
 def _greeting(address: str, hello: bytes, seconds: float) -> tuple[bytes, socket.socket] | None:

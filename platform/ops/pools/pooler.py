@@ -37,79 +37,23 @@ from pathlib import Path
 
 import psycopg
 
-from rest.patience import IDLE_IN_TRANSACTION, PREPARED
+from ops.pools.protocol import PROTOCOL_3, Frames, greeting, message
+from rest.patience import IDLE_IN_TRANSACTION
 
 PORT = 5432
 """Only part of the socket's name, by which libpq finds it."""
 
 CONNECT_SECONDS = 3
 STARTUP_CAP = 10_000
-PROTOCOL_3 = 196608
 REFUSED_REQUESTS = {80877103, 80877104}
 """SSLRequest and GSSENCRequest, answered with N: not here."""
 
-REPORTED = (
-    "server_version",
-    "server_encoding",
-    "client_encoding",
-    "application_name",
-    "is_superuser",
-    "session_authorization",
-    "DateStyle",
-    "IntervalStyle",
-    "TimeZone",
-    "integer_datetimes",
-    "standard_conforming_strings",
-)
 ASKS = frozenset(b"QSF")
 """Messages of a client that the server answers with ReadyForQuery: Query, Sync, FunctionCall."""
 
 READY, TERMINATE, PASSWORD, AT_REST = ord("Z"), ord("X"), ord("p"), ord("I")
 
 logger = logging.getLogger(__name__)
-
-
-class Frames:
-    """Follows a stream of messages (a type byte, a length, a body) and gives each one's type.
-
-    Bodies are skipped but for their first byte, which for ReadyForQuery is the session's state.
-    """
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether the stream stands between two messages."""
-        return not self._left and not self._head
-
-    def feed(self, data: bytes) -> list[tuple[int, int, int]]:
-        """Return (type, first byte of the body or 0, offset in ``data`` where it began) of each.
-
-        A message counts as soon as its type, length and first byte are there.
-        """
-        seen = []
-        at = 0
-        while at < len(data):
-            if self._left:
-                skipped = min(self._left, len(data) - at)
-                self._left -= skipped
-                at += skipped
-                continue
-            began = at - len(self._head)
-            head = self._head + data[at : at + 6 - len(self._head)]
-            length = int.from_bytes(head[1:5], "big") if len(head) >= 5 else -1
-            if length < 0 or (length > 4 and len(head) < 6):
-                self._head = head
-                break
-            seen.append((head[0], head[5] if length > 4 else 0, began))
-            self._head = b""
-            # One type byte and `length` more, of which the head has taken up to five.
-            end = began + 1 + length
-            self._left = max(0, end - len(data))
-            at = min(end, len(data))
-        return seen
 
 
 class Session(asyncio.Protocol):
@@ -120,7 +64,7 @@ class Session(asyncio.Protocol):
     ) -> None:
         self.pooler = pooler
         self.opened = opened
-        self.greeting = _greeting(opened.pgconn, prepared)
+        self.greeting = greeting(opened.pgconn, prepared)
         self.client: Client | None = None
         self.unanswered = 0
         self.unsynced = False
@@ -238,7 +182,7 @@ class Client(asyncio.Protocol):
             self.transport.write(b"N")
         elif code == PROTOCOL_3:
             self._started = True
-            self.transport.write(_message(b"R", struct.pack("!I", 3)))
+            self.transport.write(message(b"R", struct.pack("!I", 3)))
         else:
             self.transport.abort()
 
@@ -285,7 +229,7 @@ class Client(asyncio.Protocol):
 
     def _refuse(self, code: str, text: str) -> None:
         fields = b"SFATAL\0VFATAL\0C" + code.encode() + b"\0M" + text.encode() + b"\0\0"
-        self.transport.write(_message(b"E", fields))
+        self.transport.write(message(b"E", fields))
         self.transport.close()
 
 
@@ -358,24 +302,6 @@ class Pooler:
         """Drop a session that the server has ended."""
         with contextlib.suppress(ValueError):
             self._idle.remove(session)
-
-
-def _greeting(pgconn: psycopg.pq.abc.PGconn, prepared: bytes) -> bytes:
-    """Return what a client hears that is let in: what this session is like, and that it is ready."""
-    told = {name.encode(): pgconn.parameter_status(name.encode()) for name in REPORTED}
-    told[PREPARED] = prepared or None
-    return b"".join(
-        (
-            _message(b"R", struct.pack("!I", 0)),
-            *(_message(b"S", b"%s\0%s\0" % each) for each in told.items() if each[1] is not None),
-            _message(b"K", struct.pack("!II", pgconn.backend_pid, 0)),
-            _message(b"Z", b"I"),
-        )
-    )
-
-
-def _message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
 
 
 async def serve(url: str, password: str, statements: Mapping[str, str], folder: Path) -> None:
