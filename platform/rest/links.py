@@ -6,19 +6,18 @@ use to who came from elsewhere: their links begin with the address by which they
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import cast
 from urllib.parse import urlsplit
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
-from django.http.response import HttpResponseBase
+
+from rest.middleware import AroundMiddleware
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -43,29 +42,12 @@ def came_by(host: str, *, secure: bool) -> Iterator[None]:
         _came_by.reset(token)
 
 
-class LinksMiddleware:
+class LinksMiddleware(AroundMiddleware):
     """Have links lead to where the request came to, as far as :func:`site` allows it."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self.is_async:
-            return self._later(request)
-        with came_by(_host(request), secure=request.is_secure()):
-            return self.get_response(request)
-
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
-        with came_by(_host(request), secure=request.is_secure()):
-            return await cast(Awaitable[HttpResponseBase], self.get_response(request))
+    def around(self, request: HttpRequest) -> AbstractContextManager[None]:
+        """Remember the address."""
+        return came_by(_host(request), secure=request.is_secure())
 
 
 def _host(request: HttpRequest) -> str:
