@@ -8,12 +8,12 @@ It makes siblings (CLONE_PARENT): each child is one of the main process's own, w
 and takes it along when it dies. So nothing depends on this process; when it has ended, the main process
 forks by itself, and starts another one.
 
-Neither Python nor the C library offers that flag in a fork, so it is a system call here, between the
-functions that Python's C API has for whoever forks by other means: what modules have registered with
-`os.register_at_fork` is done. What the C library would do more concerns other threads, of which there
-are none here, and handlers of ``pthread_atfork``, which are not called. No library that a worker loads
-has any (a test looks): OpenSSL 3 sees by the process id that it must not go on with its parent's random
-numbers.
+Neither Python nor the C library offers that flag in a fork, so it is a bare system call here. What both
+do beside it makes locks and other threads' state anew, and there is one thread here: 230 pages that each
+child would copy for nothing. What is left of it are random numbers (`RENEWED`). Two tests look that no
+more is: at what a worker's modules register with `os.register_at_fork`, and for libraries with handlers
+of ``pthread_atfork``. (OpenSSL 3 sees by the process id that it must not go on with its parent's random
+numbers.)
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import random
 import select
 import signal
 import socket
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
+import uuid_utils
 from celery.utils.log import get_logger
 
 __all__ = ("ForkServer",)
@@ -38,6 +40,9 @@ logger = get_logger(__name__)
 #: linux/sched.h, and the number of the system call.
 CLONE_PARENT = 0x00008000
 CLONE_CALL = {"x86_64": 56, "aarch64": 220}
+
+#: What a child would otherwise have in common with its siblings.
+RENEWED: tuple[Callable[[], object], ...] = (random.seed, uuid_utils.reseed_rng)
 
 #: Seconds in which a fork is answered, or the server is given up.
 ANSWER_SECONDS = 5.0
@@ -169,6 +174,8 @@ class ForkServer:
             descriptors = array("i", received[0][2])
             pid = clone()
             if pid == 0:
+                for renew in RENEWED:
+                    renew()
                 birth = descriptors.pop()
                 with suppress(BrokenPipeError):  # it is known already
                     os.write(birth, b"%d" % os.getpid())
@@ -206,19 +213,13 @@ def _clone() -> Callable[[], int] | None:
     call = CLONE_CALL.get(platform.machine()) if platform.system() == "Linux" else None
     if call is None:
         return None
-    python: Any = ctypes.pythonapi
-    # With the interpreter's lock held, as Python's own fork is made.
+    # With the interpreter's lock held, which the child then holds as well.
     syscall = ctypes.PyDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
     words = [ctypes.c_long(each) for each in (call, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)]
 
     def clone() -> int:
-        python.PyOS_BeforeFork()
         pid = int(syscall(*words))
-        if pid == 0:
-            python.PyOS_AfterFork_Child()
-            return 0
-        python.PyOS_AfterFork_Parent()
-        return pid if pid > 0 else -ctypes.get_errno()
+        return pid if pid >= 0 else -ctypes.get_errno()
 
     return clone
