@@ -51,7 +51,7 @@ def supervise(task_id: str, epoch: int, token: str) -> None:
 
 if ONE_SHOT:
     # A worker that keeps its children does not even know tenants' work.
-    app.task(name=SUPERVISE, argument_rule=staticmethod(supervise_arguments))(supervise)
+    app.task(name=SUPERVISE, argument_rule=staticmethod(supervise_arguments), untraced=True)(supervise)
 
 
 @signals.setup_logging.connect(weak=False, dispatch_uid="workers.celery_app.logging")

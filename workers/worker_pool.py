@@ -177,7 +177,7 @@ class OneShotPool(asynpool.AsynPool):
                 "This pool runs one task per child: leave worker_max_tasks_per_child at 1, "
                 "or start the worker with SWITCHYARD_ROLE=system to keep its children."
             )
-        child = OneShotChild(kwargs["initargs"][1])
+        child = OneShotChild(*kwargs["initargs"])
         self._fork_server = ForkServer(child.begin, self._before_fork, becoming("fork server"))
         self._fork_server.start()
         self._spare = spare_children(kwargs["processes"])

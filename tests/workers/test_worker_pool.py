@@ -20,6 +20,8 @@ from workers.worker_pool import VERIFIED, OneShotPool, require_verified_versions
 
 StartWorker = Callable[..., Worker]
 
+TASK = "0190a8a0-7c1e-7000-8000-000000000001"
+
 
 def send(publisher: Celery, numbers: range, seconds: float = 0) -> None:
     for number in numbers:
@@ -114,6 +116,17 @@ def test_a_warm_shutdown_waits_for_the_running_task(pool_worker: StartWorker, pu
     until(lambda: len(worker.numbers("start")) == 2, 5, "the tasks start")
     assert worker.stop() == 0
     assert sorted(worker.numbers("end")) == [0, 1]
+
+
+def test_an_untraced_task_that_fails_is_told_and_leaves_its_slot(
+    pool_worker: StartWorker, publisher: Celery
+) -> None:
+    worker = pool_worker(slots=1).ready()
+    for token in ("fail", "good"):
+        publisher.send_task("workers.supervise", [TASK, 1, token], queue="normal")
+    until(lambda: len(worker.lines("supervise")) == 2, 10, "both were called")
+    assert worker.lines("supervise") == [[TASK, "1", "fail"], [TASK, "1", "good"]]
+    until(lambda: "asked to fail" in worker.said(), 5, "the error is in the log")
 
 
 @pytest.mark.timeout(120)

@@ -52,13 +52,20 @@ __all__ = ["supervise"]
 log = structlog.get_logger(__name__)
 
 
+_workers_place: Place | None = None
+"""That of the worker's main process."""
+
+
 @signals.worker_init.connect(weak=False, dispatch_uid=__name__)
-def warm_up(**_signal: Any) -> None:
+def warm_up(sender: Any, **_signal: Any) -> None:
     """Do once in the worker's main process what each child would do again for its run.
 
     A child copies every page that it touches, of what is here already as well: so it is little that is
     to be touched at all.
     """
+    global _workers_place
+    queue, *_ = sender.app.amqp.queues.consume_from  # more are refused (`worker_steps.QueueGuard`)
+    _workers_place = Place.of_worker(queue)
     announce.warm_up()
     workspace_root()
     handler_users()
@@ -121,12 +128,14 @@ def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = Non
     """Claim the task that a message names and guard its run to the end.
 
     A message that cannot be claimed (a duplicate, a stale or a forged one, a task that was cancelled or
-    is too new for this worker) is dropped. ``place`` is where this process is: found
-    out by default, told where no Celery task is around it.
+    is too new for this worker) is dropped. ``place`` is where this process is: by default, in the worker
+    whose child it is.
     """
     from tasks.services.claim import claim
 
-    place = place or Place.here()
+    if place is None:
+        assert _workers_place is not None, "only a worker's child knows its place"  # noqa: S101
+        place = _workers_place.here()
     fault_points.reach("before_claim")
     forget_ended_session()
     claimed_at = time.monotonic()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from celery import current_task
 from django.conf import settings
 
 from workers.sandbox import HandlerIdentity, Level, SandboxError, acquire_identity, detect
@@ -30,14 +29,16 @@ class Place:
     level: Level
 
     @classmethod
-    def here(cls) -> Place:
-        """Return the place of the current process, inside a Celery task."""
+    def of_worker(cls, queue: str) -> Place:
+        """Return the place of a worker's main process, which this is."""
         name = os.environ.get("SWITCHYARD_WORKER_ID")
-        machine = socket.gethostname()
-        worker = uuid.UUID(name) if name else uuid.uuid5(uuid.NAMESPACE_OID, f"{machine}:{os.getppid()}")
-        delivery = current_task.request.delivery_info or {}
-        queue = str(delivery.get("routing_key", ""))
-        return cls(worker, queue, machine, os.getpid(), isolation_level())
+        machine, pid = socket.gethostname(), os.getpid()
+        worker = uuid.UUID(name) if name else uuid.uuid5(uuid.NAMESPACE_OID, f"{machine}:{pid}")
+        return cls(worker, queue, machine, pid, isolation_level())
+
+    def here(self) -> Place:
+        """Return the place of this process, which was forked from that one."""
+        return Place(self.worker, self.queue, self.machine, os.getpid(), self.level)
 
 
 @cache

@@ -69,9 +69,11 @@ def dumpable() -> None:
     note("dumpable", ctypes.CDLL(None).prctl(pr_get_dumpable, 0, 0, 0, 0))
 
 
-@app.task(name="workers.supervise", argument_rule=staticmethod(supervise_arguments))
+@app.task(name="workers.supervise", argument_rule=staticmethod(supervise_arguments), untraced=True)
 def supervise(task_id: str, epoch: int, token: str) -> None:
     note("supervise", task_id, epoch, token)
+    if token == "fail":
+        raise OSError(5, "asked to fail")
 
 
 @signals.task_failure.connect(weak=False)
