@@ -21,17 +21,18 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection
 from psycopg import generators, pq
 from psycopg.errors import error_from_result
 
 from rest.patience import PREPARED, PatientConnection
 
-BEGIN, COMMIT = b"BEGIN", b"COMMIT"
+BEGIN, COMMIT, ROLLBACK = b"BEGIN", b"COMMIT", b"ROLLBACK"
 PLACE = re.compile(r"%\((\w+)\)s")
 
 
@@ -105,6 +106,24 @@ def ask(*statements: bytes, then: bytes = b"") -> list[Any]:
         else:
             answers = [_answer(result) for result in results]
     return answers if begun else answers[1:]
+
+
+@contextmanager
+def in_questions() -> Iterator[None]:
+    """Roll back what was begun by a BEGIN among the questions of this block, and not ended by a COMMIT.
+
+    Such a transaction is none of Django's, which would call thirty functions for it. So nothing of
+    Django's may be asked in it, nor may it begin where one of Django's is open.
+    """
+    try:
+        yield
+    finally:
+        session: Any = connection.connection
+        if session is not None and session.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            try:
+                ask(ROLLBACK)
+            except (DatabaseError, InterfaceError):
+                connection.close()
 
 
 def outermost() -> bool:

@@ -6,9 +6,11 @@ import json
 import uuid
 from typing import Any
 
-from rest.statements import COMMIT, Statement, ask
+from django.db import connection
+
+from rest.statements import BEGIN, COMMIT, Statement, ask, in_questions
 from rest.ties import again_on_ties
-from tasks.announce import announce_on_commit
+from tasks.announce import announce, announce_on_commit
 from tasks.errors import Fenced
 from tasks.models import Run, Task
 from tasks.outcomes import MESSAGE_LIMIT, Decision, Outcome, TaskFacts, decide
@@ -103,8 +105,12 @@ def finish(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
         Fenced: the attempt is not the newest one any more; the refusal is recorded as an event.
     """
     try:
-        with one_change() as whole:
-            return finish_here(task_id, epoch, outcome, commit=whole)
+        if not connection.in_atomic_block:
+            status = finish_alone(task_id, epoch, outcome)
+            if status is not None:
+                return status
+        with one_change():
+            return finish_here(task_id, epoch, outcome)
     except Fenced:
         if not _is_repetition(task_id, epoch, outcome):
             late_write_refused(task_id, epoch, what=f"its end, {outcome.status}")
@@ -117,26 +123,40 @@ def _is_repetition(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
     return bool(ended.exclude(status=RunStatus.LOST.value).exists())
 
 
-def finish_here(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: bool) -> Status:
-    """End the run in the transaction that is open; ``commit`` that with it, if nothing follows from it.
+def finish_alone(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status | None:
+    """End the run in a transaction of its own, in two questions; None if more follows from its end.
+
+    Nothing is done then: :func:`finish_here` does it, in one of Django's.
 
     Raises:
         Fenced: the attempt is not the newest one any more.
     """
     key = {"task": task_id, "epoch": epoch}
-    row, has_children = ask(LOCK.of(key), CHILDREN.of(key))
-    if row is None or row["status"] != Status.RUNNING:
-        raise Fenced
-    decision = decide(outcome, _facts(row))
-    follows = decision.status is Status.QUEUED or (decision.status in TERMINAL and has_children)
-    end = END.of(_values(task_id, epoch, outcome, decision))
-    if commit and not follows:
+    with in_questions():
+        _, *found = ask(BEGIN, LOCK.of(key), CHILDREN.of(key))
+        row, decision, follows = _decided(outcome, *found)
+        if follows:
+            return None
+        end = END.of(_values(task_id, epoch, outcome, decision))
         seq, *_ = ask(end, COMMIT, wake_up(row["queue"], row["tenant_id"]))
-    else:
-        (seq,) = ask(end)
-        wake_on_commit(row["queue"], row["tenant_id"])
     if seq is None:
         raise Fenced
+    announce(task_id, row["tenant_id"], seq)
+    return decision.status
+
+
+def finish_here(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status:
+    """End the run in the transaction that is open, and do what follows from it.
+
+    Raises:
+        Fenced: the attempt is not the newest one any more.
+    """
+    key = {"task": task_id, "epoch": epoch}
+    row, decision, follows = _decided(outcome, *ask(LOCK.of(key), CHILDREN.of(key)))
+    (seq,) = ask(END.of(_values(task_id, epoch, outcome, decision)))
+    if seq is None:
+        raise Fenced
+    wake_on_commit(row["queue"], row["tenant_id"])
     announce_on_commit(task_id, row["tenant_id"], seq)
     if decision.status is Status.QUEUED:
         join_line(Task.objects.get(pk=task_id))
@@ -145,8 +165,19 @@ def finish_here(task_id: uuid.UUID, epoch: int, outcome: Outcome, *, commit: boo
     return decision.status
 
 
-def _facts(row: dict[str, Any]) -> TaskFacts:
-    return TaskFacts(**{name: row[name] for name in TaskFacts.__slots__})
+def _decided(
+    outcome: Outcome, row: dict[str, Any] | None, has_children: bool
+) -> tuple[dict[str, Any], Decision, bool]:
+    """Return the task's row, what becomes of it, and whether other rows change with it.
+
+    Raises:
+        Fenced: the attempt is not the newest one any more.
+    """
+    if row is None or row["status"] != Status.RUNNING:
+        raise Fenced
+    decision = decide(outcome, TaskFacts(**{name: row[name] for name in TaskFacts.__slots__}))
+    follows = decision.status is Status.QUEUED or (decision.status in TERMINAL and has_children)
+    return row, decision, follows
 
 
 def _values(task_id: uuid.UUID, epoch: int, outcome: Outcome, decision: Decision) -> dict[str, object]:

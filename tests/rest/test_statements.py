@@ -8,9 +8,16 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from django.db import DataError, IntegrityError, ProgrammingError, connection, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    transaction,
+)
 
-from rest.statements import COMMIT, Statement, ask, outermost
+from rest.statements import BEGIN, COMMIT, Statement, ask, in_questions, outermost
 from tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,6 +107,28 @@ def test_a_commit_sent_along_ends_the_transaction_and_django_goes_on() -> None:
         with transaction.atomic():
             assert not outermost()
     assert ask(NAMES.of({})) == [["one", "two"]]
+
+
+def test_a_transaction_in_questions_is_whole() -> None:
+    with in_questions():
+        ask(BEGIN, ADD.of({"slug": "one"}))
+        ask(ADD.of({"slug": "two"}), COMMIT)
+    assert ask(NAMES.of({})) == [["one", "two"]]
+
+
+def test_a_transaction_in_questions_that_is_left_open_or_fails_leaves_nothing() -> None:
+    with in_questions():
+        ask(BEGIN, ADD.of({"slug": "one"}))
+    assert connection.connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    with pytest.raises(IntegrityError), in_questions():
+        ask(BEGIN, ADD.of({"slug": "two"}), ADD.of({"slug": "two"}), COMMIT)
+    assert ask(NAMES.of({})) == [None]
+
+
+def test_a_connection_that_is_lost_in_a_transaction_in_questions_is_replaced() -> None:
+    with pytest.raises(OperationalError), in_questions():
+        ask(BEGIN, ADD.of({"slug": "one"}), b"SELECT pg_terminate_backend(pg_backend_pid())")
+    assert ask(NAMES.of({})) == [None]
 
 
 def test_what_a_session_has_prepared_is_executed_by_name() -> None:

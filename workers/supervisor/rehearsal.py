@@ -21,8 +21,7 @@ from tasks.errors import Fenced
 from tasks.outcomes import Outcome
 from tasks.services.append import Lines, append
 from tasks.services.claim import Claimed, asked, claim, renew
-from tasks.services.finish import finish_here
-from tasks.services.ready import one_change
+from tasks.services.finish import finish_alone
 from tasks.states import RunStatus
 from workers.handlers import shell
 from workers.sandbox.identity import release_identities
@@ -109,6 +108,6 @@ def _ask_for_nothing(place: Place) -> None:
     said = Lines(datetime.now(UTC), "stdout", 1, ("",), (0,))
     with suppress(Fenced):
         append(task, 1, [said])
-    with suppress(Fenced), one_change():
-        finish_here(task, 1, Outcome(RunStatus.COMPLETED), commit=False)
+    with suppress(Fenced):
+        finish_alone(task, 1, Outcome(RunStatus.COMPLETED))
     connection.close()
