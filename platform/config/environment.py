@@ -15,7 +15,7 @@ import re
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,8 @@ class Environment(BaseSettings):
     """Every setting of the server, by the name of its environment variable (see README, Settings)."""
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, frozen=True)
+    # Django's settings ask each value that they give for this, and pydantic takes long to find nothing.
+    _mask_wrapped: ClassVar[bool] = True
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/name")
     redis_url: str = Field(description="Redis or Valkey for channels and cache")

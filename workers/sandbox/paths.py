@@ -51,6 +51,8 @@ ROOT = PACKAGES.parent
 HANDLER_API = ROOT / "platform" / "switchyard"
 ROOTS = (str(ROOT), str(HANDLER_API.parent))
 """Where our code that a handler's process imports is found: `workers` and `switchyard`."""
+OURS = (str(HANDLER_API), *(f"{PACKAGES}/{each}" for each in ("__init__.py", "handlers", "sandbox")))
+"""What of it is imported."""
 
 
 @lru_cache(maxsize=1)
@@ -76,8 +78,7 @@ def system_paths() -> tuple[str, ...]:
 
 def code_paths() -> tuple[str, ...]:
     """Our code that a handler's process imports, and installed packages."""
-    ours = (HANDLER_API, PACKAGES / "__init__.py", PACKAGES / "handlers", PACKAGES / "sandbox")
-    return tuple(str(path) for path in (*ours, *site_packages()))
+    return (*OURS, *map(str, site_packages()))
 
 
 def readable(extra: Iterable[Path], code: bool) -> tuple[str, ...]:

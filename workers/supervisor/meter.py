@@ -136,7 +136,8 @@ class Meter:
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 if unknown."""
     try:
-        counters = VMSTAT.read_bytes()
+        with open(VMSTAT, "rb") as file:
+            counters = file.read()
     except OSError:
         return 0
     _before, found, behind = counters.partition(b"\noom_kill ")

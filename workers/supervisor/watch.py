@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
-import selectors
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -113,10 +113,10 @@ class Watch:
         }
         self._lease = lease
         lease.guard(sandboxed.kill)
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()
         self._open = {sandboxed.stdout, sandboxed.stderr, sandboxed.messages}
         for descriptor in (*self._open, sandboxed.pidfd):
-            self._selector.register(descriptor, selectors.EVENT_READ)
+            self._poll.register(descriptor, select.POLLIN)
 
     def until_it_ends(self) -> Exit:
         """Watch until nothing of the tree lives and all it said is stored.
@@ -141,7 +141,6 @@ class Watch:
             raise
         finally:
             self._lease.guard(None)
-            self._selector.close()
         return end
 
     # -- one round ----------------------------------------------------------------------------------
@@ -149,11 +148,11 @@ class Watch:
     def _round(self) -> bool:
         """Wait for something to happen and do it; return whether the handler has ended."""
         ended = False
-        for key, _ in self._selector.select(self._patience()):
-            if key.fd == self._sandboxed.pidfd:
+        for descriptor, _ in self._poll.poll(math.ceil(self._patience() * 1000)):
+            if descriptor == self._sandboxed.pidfd:
                 ended = True
             else:
-                self._read(int(key.fd))
+                self._read(descriptor)
         now = time.monotonic()
         self._storing.flush()
         if now >= self._next["renew"]:
@@ -180,7 +179,7 @@ class Watch:
         except BlockingIOError:
             return
         if not data:
-            self._selector.unregister(descriptor)
+            self._poll.unregister(descriptor)
             self._open.discard(descriptor)
         elif descriptor == self._sandboxed.messages:
             self._hear(data)

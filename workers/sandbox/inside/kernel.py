@@ -44,6 +44,7 @@ _SHARED = {
     "landlock_restrict_self": 446,
 }
 _libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl  # each fork of a supervisor's would look it up again
 
 
 def syscall(name: str, *arguments: object) -> int:
@@ -59,7 +60,7 @@ def prctl(option: int, *arguments: object) -> int:
     """prctl(2); missing arguments are 0."""
     words: list[object] = [ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments]
     words += [ctypes.c_ulong(0)] * (4 - len(words))
-    return _checked(f"prctl {option}", int(_libc.prctl(option, *words)))
+    return _checked(f"prctl {option}", int(_prctl(option, *words)))
 
 
 def unshare(flags: int) -> None:
