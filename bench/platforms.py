@@ -147,8 +147,12 @@ def wait_until(database: psycopg.Connection[Any], query: str, values: list[Any],
 
 @contextmanager
 def state_folder() -> Iterator[Path]:
-    """Give a folder for the state of one platform or of several that follow each other."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-platform-"))
+    """Give a folder for the state of one platform or of several that follow each other.
+
+    Not below /tmp, where nobody keeps it: that is the run's own at level `full`, and the way to its
+    workspace would have to be made on the disk for each run.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bench-platform-", dir="/var/tmp"))
     folder.chmod(0o711)
     try:
         yield folder / "state"

@@ -9,7 +9,7 @@ It is forked from a process that has loaded, set up and built all it needs, so i
 again, and does not run what modules have registered for billiard's forks.
 
 A child copies every page of what it touches, so it goes to its work by the shortest way: a task with the
-option ``untraced`` is called as it is, without Celery's tracer and what that tells of (a quarter of the
+option ``untraced`` is called as it is, without Celery's tracer and what that tells of (a sixth of the
 functions that a supervisor used to call).
 """
 
