@@ -118,10 +118,7 @@ class OneShotChild:
             logger.exception("A child ended with an error.")
         finally:
             try:
-                for leave in self._leaving:
-                    leave(sender=self._hostname, pid=os.getpid(), exitcode=code)
-            except Exception:
-                logger.exception("What a child does at its end has failed.")
+                self._tell(self._leaving, pid=os.getpid(), exitcode=code)
             finally:
                 os._exit(code)
 
@@ -129,8 +126,7 @@ class OneShotChild:
         """Report for work, and only then get ready for it: nobody waits for that."""
         pid = os.getpid()
         _send(results, (WORKER_UP, (pid,)))
-        for get_ready in self._getting_ready:
-            get_ready(sender=self._hostname)
+        self._tell(self._getting_ready)
         request = pickle.loads(_receive(jobs))  # noqa: S301 - written by our parent
         if request is None:
             return int(pool.EX_OK)
@@ -145,6 +141,14 @@ class OneShotChild:
         _send(results, (pool.READY, (job, index, result, parents_end)))
         # Not billiard's EX_RECYCLE: whoever does not leave with 0 is told as dead (`note_dead_child`).
         return int(pool.EX_OK)
+
+    def _tell(self, receivers: list[Callable[..., object]], **facts: Any) -> None:
+        """Call who listens to a signal. As with Celery, one that fails is told, and the others go on."""
+        for receiver in receivers:
+            try:
+                receiver(sender=self._hostname, **facts)
+            except Exception:
+                logger.exception("%r has failed.", receiver)
 
     def _call(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Do the job. Of an untraced task what its tracer would return: (failed, result, seconds)."""

@@ -14,7 +14,7 @@ EVIL = "red\x1b[31m\x07 \u202eback\nnew line"
 ESCAPED = r"red\x1b[31m\x07 \u202eback"
 
 PROGRAM = f"""
-import logging, django, structlog
+import logging, os, django, structlog
 django.setup()
 evil = {EVIL!r}
 ours, theirs = structlog.get_logger("ours"), logging.getLogger("theirs")
@@ -30,7 +30,8 @@ try:
 except ValueError:
     ours.exception("bad")
     theirs.exception("bad")
-print("all told")
+print("all told", flush=True)
+os._exit(0)  # Python itself would end with 120 if its last lines cannot be written
 """
 
 
