@@ -218,9 +218,16 @@ class OneShotPool(asynpool.AsynPool):
         if proc.exitcode is None:
             hub.call_later(look_again, self._reap, hub, proc, min(look_again * 2, LONGEST_REAP_LOOK))
             return
-        if proc.exitcode != 0:
-            note_dead_child(proc.pid, proc.exitcode)
         cast(Any, self).maintain_pool()
+
+    def _join_exited_workers(self, shutdown: bool = False) -> Any:
+        """Tell of children that ended badly, found by their pipe or by the round of every second."""
+        before = list(cast(Any, self)._pool)
+        joined = cast(Any, super())._join_exited_workers(shutdown)
+        for proc in before:
+            if proc not in cast(Any, self)._pool and proc.exitcode != 0:
+                note_dead_child(proc.pid, proc.exitcode)
+        return joined
 
     def process_flush_queues(self, proc: Any) -> None:
         """Read what a dead child left in its result pipe, without waiting for more (cause 6).
