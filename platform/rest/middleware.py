@@ -29,12 +29,18 @@ class AroundMiddleware:
         if self.is_async:
             return self._later(request)
         with self.around(request):
-            return self.get_response(request)
+            response = cast(HttpResponseBase, self.get_response(request))
+        return self.answered(request, response)
 
     def around(self, request: HttpRequest) -> AbstractContextManager[object]:
         """Return what holds meanwhile."""
         raise NotImplementedError
 
+    def answered(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Return the response that goes out, once it is made."""
+        return response
+
     async def _later(self, request: HttpRequest) -> HttpResponseBase:
         with self.around(request):
-            return await cast(Awaitable[HttpResponseBase], self.get_response(request))
+            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
+        return self.answered(request, response)

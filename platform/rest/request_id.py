@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from structlog.contextvars import bound_contextvars
 from uuid_utils.compat import uuid7
 
+from rest.middleware import AroundMiddleware
+
 HEADER = "X-Request-ID"
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
 def request_id_of(request: object) -> str:
@@ -61,30 +60,16 @@ def choose_for(scope: Mapping[str, Any]) -> str:
     return choose(offered.decode("latin-1") if offered is not None else None)
 
 
-class RequestIdMiddleware:
-    """Give the request its id; runs in the event loop under ASGI, without a thread of its own."""
+class RequestIdMiddleware(AroundMiddleware):
+    """Give the request its id."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
+    def around(self, request: HttpRequest) -> AbstractContextManager[None]:
+        """Choose the id, and let what is written meanwhile name it."""
         chosen = choose(request.headers.get(HEADER))
         request.request_id = chosen  # type: ignore[attr-defined]
-        if self.is_async:
-            return self._later(request, chosen)
-        with answering(chosen):
-            response = cast(HttpResponseBase, self.get_response(request))
-        response[HEADER] = chosen
-        return response
+        return answering(chosen)
 
-    async def _later(self, request: HttpRequest, chosen: str) -> HttpResponseBase:
-        with answering(chosen):
-            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
-        response[HEADER] = chosen
+    def answered(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Tell the caller which id it was."""
+        response[HEADER] = request_id_of(request)
         return response
