@@ -143,8 +143,9 @@ def test_where_it_is_greeted_differently_it_connects_anew(url: str) -> None:
     with psycopg.connect(with_our_tables(), autocommit=True) as admin, closing(wrapper):
         admin.execute(f'ALTER DATABASE "{name}" SET datestyle = german')
         try:
+            # Once they are gone: the pooler would give away what it does not know to be ending.
             admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND application_name = 'switchyard'"
             )
             with wrapper.cursor() as cursor:
