@@ -212,9 +212,17 @@ UNFOLD = {
 }
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
-if SWITCHYARD.role == "worker":
-    # A worker serves no address and forks for every run; each fork pays for all that was imported. With
-    # django.contrib.postgres it would ask each new connection for types that we do not use.
+# Who answers no requests needs nothing of the web's half: such a process starts sooner and is smaller,
+# and a worker's forks each pay for all that it has imported. With django.contrib.postgres each new
+# connection would be asked for types that we do not use.
+_WITHOUT_WEB: dict[str, tuple[str, ...]] = {
+    "worker": (),
+    "dispatcher": (),
+    "system": ("rest",),
+    "beat": ("django_celery_beat",),
+    "pools": ("ops",),
+}
+if SWITCHYARD.role in _WITHOUT_WEB:
     ROOT_URLCONF = ""
     MIDDLEWARE = []
     TEMPLATES = []
@@ -226,4 +234,5 @@ if SWITCHYARD.role == "worker":
         "tenants",
         "tasks",
         "workers",
+        *_WITHOUT_WEB[SWITCHYARD.role],
     ]

@@ -29,7 +29,7 @@ MAX_POSITION = 10_000
 LEADER_SILENCE_SECONDS = 10
 """A dispatcher that has not renewed its leadership for this long counts as gone."""
 
-# Positions come from one pass over the front of each lane, whatever the number of tasks asked for.
+# Positions are counted in one pass over the front of each lane, from one task asked for to the next.
 PLACES = Statement(f"""
 WITH asked AS MATERIALIZED (
   SELECT * FROM json_to_recordset(%(asked)s::json)

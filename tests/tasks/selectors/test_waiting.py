@@ -159,28 +159,43 @@ def read_from_ready() -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_a_question_that_was_planned_while_nothing_waited_reads_no_more_of_a_line(acme: World) -> None:
+@pytest.mark.parametrize("waited", [0, 5])
+def test_a_question_that_was_planned_while_few_waited_reads_no_more_of_a_line(
+    acme: World, waited: int
+) -> None:
     """As the sessions of a web process have it, which are older than what was submitted since."""
+    with connection.cursor() as cursor:
+        # Also of what other tests have left: a plan is made for as many pages as there are.
+        cursor.execute("TRUNCATE ready")
+    line_up(acme, waited)
     task = submitted(acme.acme)
     asked = places_of([task]).decode().partition("json_to_recordset(")[2].partition("::json)")[0]
     row = Ready.objects.get(pk=task.pk)
-    Ready.objects.all().delete()
+    if not waited:
+        Ready.objects.all().delete()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE ready")
         cursor.execute(PLACES.preparation())
         for _ in range(6):  # from the sixth time on, PostgreSQL keeps the plan
             cursor.execute(f"EXECUTE {PLACES.name}({asked})")
-        Ready.objects.bulk_create([row])
+        if not waited:
+            Ready.objects.bulk_create([row])
         line_up(acme, 3 * MAX_POSITION)
         before = read_from_ready()
         cursor.execute(f"EXECUTE {PLACES.name}({asked})")
         (((_id, *place),),) = cursor.fetchone()
+        cursor.execute(f"DEALLOCATE {PLACES.name}")
     assert place[3] == MAX_POSITION
     assert read_from_ready() - before <= MAX_POSITION + 1
 
 
 def test_nobody_counts_beyond_the_cap(acme: World) -> None:
-    line_up(acme, MAX_POSITION + 5)
-    found = waiting_for(submitted(acme.acme)) or {}
-    assert found["position"] == MAX_POSITION
+    urgent, last = submitted(acme.acme, priority=1), submitted(acme.acme)
+    line_up(acme, MAX_POSITION - 2)
+    assert (waiting_for(last) or {})["position"] == MAX_POSITION - 1
+    line_up(acme, 7)
+    tasks = [urgent, last, submitted(acme.acme)]
+    answers = waiting_for_many(tasks)
+    assert [(answers[task.pk] or {})["position"] for task in tasks] == [0, MAX_POSITION, MAX_POSITION]
+    found = answers[last.pk] or {}
     assert found["detail"] == "10000 or more normal tasks are before it in the line of acme."
