@@ -33,13 +33,18 @@ MAX_DEPTH = 200
 
 
 class Candidate(NamedTuple):
-    """A row of ``ready`` that is next in its lane."""
+    """A row of ``ready`` that is next in its lane.
+
+    ``place`` is where in the table it stands (PostgreSQL's ``ctid``); what has no place there cannot be
+    dispatched.
+    """
 
     task_id: uuid.UUID
     rank: int
     ordinal: int
     type_id: int
     type_version: int = 1
+    place: str = "(0,0)"
 
 
 @dataclass(slots=True, eq=False)

@@ -277,6 +277,7 @@ class Dispatcher:
                 picture.wake(keys.let_in(leader))
         if pace.is_due("scan"):
             with pace.doing("scan"):
+                store.forget_plans()
                 picture.scan(everything_changed=self._everything_changed)
                 self._everything_changed = False
 

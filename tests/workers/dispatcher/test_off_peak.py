@@ -162,6 +162,8 @@ def test_what_is_still_closed_stays_parked_when_another_window_opens(
     assert go_round(dispatcher) == set()
     clock["now"] = NOON + timedelta(hours=1)
     dispatcher._picture.tenants.calendar._look_at = 0.0
+    # After a slow one it would rest for a while.
+    dispatcher._pace._rests_until["back"] = 0.0
     dispatcher._look(set())
     assert (Ready.objects.get().pk, Parked.objects.get().pk) == (soon.pk, late.pk)
 

@@ -32,7 +32,11 @@ def leader(tenant: Tenant) -> int:
 
 
 def candidates(*tasks: Task) -> list[Candidate]:
-    return [Candidate(task.pk, -task.priority, task.ordinal, 1) for task in tasks]
+    """Return the tasks as they stand in line; those that do not have a place where nothing is."""
+    lanes = store.heads("normal", list({task.tenant_id for task in tasks}), 100).values()
+    in_line = {candidate.task_id: candidate for lane in lanes for candidate in lane}
+    gone = [Candidate(task.pk, -task.priority, task.ordinal, 1) for task in tasks]
+    return [in_line.get(candidate.task_id, candidate) for candidate in gone]
 
 
 def dispatch(leader: int, *tasks: Task) -> list[store.Doorbell]:
