@@ -48,7 +48,8 @@ def test_a_backlog_that_came_after_a_quiet_night_is_not_read_again_for_each_lane
             store.heads("normal", [1], 5)
         cursor.execute(
             "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,"
-            " preemptible) SELECT gen_random_uuid(), 'normal', 1000000 + lane, 0, n, 1, task_type.id, false"
+            " preemptible)"
+            " SELECT gen_random_uuid(), 'normal', 1000000 + lane, 0, n, 1, task_type.id, false"
             " FROM generate_series(1, %s) lane, generate_series(1, %s) n, task_type"
             " WHERE name = 'test.dummy'",
             [LANES, EACH],
