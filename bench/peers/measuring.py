@@ -23,8 +23,8 @@ from ops.install import index_settings
 VENV = ROOT / ".venv-bench"
 LOCK = ROOT / "bench" / "requirements.txt"
 SECONDS = 600
-# Beside RQ: stock Celery with a child per task, and two that isolate nothing; see drive.
-OTHERS = ("celery-fresh", "celery-kept", "procrastinate", "floor")
+# Beside RQ and stock Celery with a child per task: two that isolate nothing, and the floor; see drive.
+OTHERS = ("celery-kept", "procrastinate", "floor")
 # Of the broker's Valkey a database that the platform does not use.
 REDIS_DATABASE = 9
 
