@@ -1,4 +1,4 @@
-"""Counting round trips to PostgreSQL, by Django's cursors and by `rest.statements`."""
+"""What is asked of PostgreSQL, by Django's cursors and by `rest.statements`, and what it reads, counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from rest.patience import PatientConnection
 
@@ -32,3 +33,14 @@ def questions() -> Iterator[list[None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PatientConnection, "wait", counted)
         yield asked
+
+
+def rows_read(table: str) -> int:
+    """Return how many rows of a table this transaction has read."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables"
+            " WHERE relname = %s",
+            [table],
+        )
+        return int(cursor.fetchall()[0][0])

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from tasks.models import Lane, Leader, Parked, Ready, Task, Worker
 from tasks.selectors.waiting import MAX_POSITION, PLACES, places_of, waiting_for, waiting_for_many
 from tasks.states import RunStatus
+from tests.questions import rows_read
 from tests.tasks.api.work import dispatched, ended, running, submitted
 from tests.tenants.callers import World
 
@@ -149,16 +150,6 @@ def line_up(acme: World, count: int) -> None:
         )
 
 
-def read_from_ready() -> int:
-    """Return how many rows this transaction has read of the table."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables"
-            " WHERE relname = 'ready'"
-        )
-        return int(cursor.fetchone()[0])
-
-
 @pytest.mark.parametrize("waited", [0, 5])
 def test_a_question_that_was_planned_while_few_waited_reads_no_more_of_a_line(
     acme: World, waited: int
@@ -181,12 +172,12 @@ def test_a_question_that_was_planned_while_few_waited_reads_no_more_of_a_line(
         if not waited:
             Ready.objects.bulk_create([row])
         line_up(acme, 3 * MAX_POSITION)
-        before = read_from_ready()
+        before = rows_read("ready")
         cursor.execute(f"EXECUTE {PLACES.name}({asked})")
         (((_id, *place),),) = cursor.fetchone()
         cursor.execute(f"DEALLOCATE {PLACES.name}")
     assert place[3] == MAX_POSITION
-    assert read_from_ready() - before <= MAX_POSITION + 1
+    assert rows_read("ready") - before <= MAX_POSITION + 1
 
 
 def test_nobody_counts_beyond_the_cap(acme: World) -> None:
