@@ -1,4 +1,4 @@
-"""What is asked of PostgreSQL, by Django's cursors and by `rest.statements`, and what it reads, counted."""
+"""Counting what PostgreSQL is asked, by Django and by `rest.statements` alike, and what it reads."""
 
 from __future__ import annotations
 
