@@ -32,11 +32,10 @@ def leader(tenant: Tenant) -> int:
 
 
 def candidates(*tasks: Task) -> list[Candidate]:
-    """Return the tasks as they stand in line; those that do not have a place where nothing is."""
+    """Return the tasks as they stand in line, which all of them must."""
     lanes = store.heads("normal", list({task.tenant_id for task in tasks}), 100).values()
     in_line = {candidate.task_id: candidate for lane in lanes for candidate in lane}
-    gone = [Candidate(task.pk, -task.priority, task.ordinal, 1) for task in tasks]
-    return [in_line.get(candidate.task_id, candidate) for candidate in gone]
+    return [in_line[task.pk] for task in tasks]
 
 
 def dispatch(leader: int, *tasks: Task) -> list[store.Doorbell]:
@@ -56,9 +55,9 @@ def test_a_dispatched_task_leaves_the_line_and_can_be_claimed(tenant: Tenant, le
 
 
 def test_a_task_is_dispatched_once_whoever_asks_again(tenant: Tenant, leader: int) -> None:
-    task = submitted(tenant)
-    assert len(dispatch(leader, task)) == 1
-    assert dispatch(leader, task) == []
+    seen = candidates(submitted(tenant))
+    assert len(store.dispatch(leader, store.limits_revision(), seen)) == 1
+    assert store.dispatch(leader, store.limits_revision(), seen) == []
 
 
 def test_a_former_leader_dispatches_nothing(tenant: Tenant, leader: int) -> None:
