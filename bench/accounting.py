@@ -25,9 +25,9 @@ MARKS = (
     ("manage.py dispatch", "dispatcher"),
     ("manage.py pools", "pool manager"),
     ("ops.pools.pooler", "pooler"),
-    ("-A workers beat", "beat"),
+    ("-m workers beat", "beat"),
     ("-Q system", "system worker"),
-    ("-A workers worker", "worker main"),
+    ("-m workers worker", "worker main"),
     ("/bin/postgres -D", "postgres"),
     ("valkey-server", "valkey"),
 )

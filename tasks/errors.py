@@ -3,8 +3,7 @@
 ::
 
     Problem
-    ├── BadRequest ── UnknownTaskType, UnknownSecret, BadDependency, DigestMismatch
-    │                 (and schemas.BadParams)
+    ├── BadRequest ── UnknownTaskType, BadParams, UnknownSecret, BadDependency, DigestMismatch
     ├── Forbidden ─── NotYours
     ├── NotFound ──── UnknownInput, ContentGone
     ├── Conflict ──── KeyConflict, TaskFinished, NotCancellable, NotRetryable, ParentsFirst,
@@ -39,6 +38,12 @@ class UnknownTaskType(BadRequest):
     def __init__(self, name: str) -> None:
         detail = f"There is no task type {name!r}. GET …/task-types lists those that can be run."
         super().__init__(detail, errors=[FieldError("/type", "unknown_task_type", detail)])
+
+
+class BadParams(BadRequest):
+    """The params do not match the task type's schema."""
+
+    code = "bad_params"
 
 
 class UnknownSecret(BadRequest):

@@ -14,16 +14,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
-from rest.errors import BadRequest, FieldError
+from rest.errors import FieldError
 from rest.strict_json import pointer_token
+from tasks.errors import BadParams
 
 MAX_ERRORS = 20
-
-
-class BadParams(BadRequest):
-    """The params do not match the task type's schema."""
-
-    code = "bad_params"
 
 
 @lru_cache(maxsize=256)

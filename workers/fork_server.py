@@ -8,38 +8,35 @@ It makes siblings (CLONE_PARENT): each child is one of the main process's own, w
 and takes it along when it dies. So nothing depends on this process; when it has ended, the main process
 forks by itself, and starts another one.
 
-Neither Python nor the C library offers that flag in a fork, so it is a bare system call here. What both
-do beside it makes locks and other threads' state anew, and there is one thread here: 230 pages that each
-child would copy for nothing. What is left of it are random numbers (`RENEWED`). Two tests look that no
-more is: at what a worker's modules register with `os.register_at_fork`, and for libraries with handlers
-of ``pthread_atfork``. (OpenSSL 3 sees by the process id that it must not go on with its parent's random
+Neither Python nor the C library offers that flag in a fork, so it is a bare one (`kernel.bare_fork`).
+What a child would miss of theirs are random numbers (`RENEWED`). Two tests look that it is no more: at
+what a worker's modules register with `os.register_at_fork`, and for libraries with handlers of
+``pthread_atfork``. (OpenSSL 3 sees by the process id that it must not go on with its parent's random
 numbers.)
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
-import platform
 import random
 import select
 import signal
 import socket
+from _signal import SIG_DFL, SIGCHLD  # type: ignore[import-not-found]
+from _signal import signal as take_signal
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 import uuid_utils
 from celery.utils.log import get_logger
 
+from workers.sandbox.inside import kernel
+
 __all__ = ("ForkServer",)
 
 logger = get_logger(__name__)
-
-#: linux/sched.h, and the number of the system call.
-CLONE_PARENT = 0x00008000
-CLONE_CALL = {"x86_64": 56, "aarch64": 220}
 
 #: What a child would otherwise have in common with its siblings.
 RENEWED: tuple[Callable[[], object], ...] = (random.seed, uuid_utils.reseed_rng)
@@ -72,7 +69,7 @@ class ForkServer:
         self._begin = begin
         self._prepare = prepare
         self._become = become
-        self._clone = _clone()
+        self._clone = kernel.bare_fork(kernel.CLONE_PARENT)
         self._requests: socket.socket | None = None
         self.pid = 0
 
@@ -159,6 +156,7 @@ class ForkServer:
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
         self._become()
+        ours = requests.fileno()
         # Children of its own are those that `prepare` has started.
         ended = [True]
         signal.signal(signal.SIGCHLD, lambda _number, _frame: ended.append(True))
@@ -172,16 +170,21 @@ class ForkServer:
                 ended.clear()
                 self._prepare()
             descriptors = array("i", received[0][2])
-            pid = clone()
+            try:
+                pid = clone()
+            except OSError as error:
+                pid = -(error.errno or errno.EAGAIN)
             if pid == 0:
                 for renew in RENEWED:
                     renew()
                 birth = descriptors.pop()
-                with suppress(BrokenPipeError):  # it is known already
+                try:  # noqa: SIM105 - each function called is pages copied
                     os.write(birth, b"%d" % os.getpid())
+                except BrokenPipeError:  # it is known already
+                    pass
                 os.close(birth)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                requests.close()
+                take_signal(SIGCHLD, SIG_DFL)
+                os.close(ours)
                 self._begin_child(descriptors, int(request))
             for each in descriptors:
                 os.close(each)
@@ -203,23 +206,3 @@ def _end_unknown(born: int) -> None:
     if told:
         os.kill(int(told), signal.SIGKILL)
         os.waitpid(int(told), 0)
-
-
-def _clone() -> Callable[[], int] | None:
-    """Return what forks a sibling, or None where that is not known.
-
-    It gives a pid, 0 in the sibling, or a negative errno.
-    """
-    call = CLONE_CALL.get(platform.machine()) if platform.system() == "Linux" else None
-    if call is None:
-        return None
-    # With the interpreter's lock held, which the child then holds as well.
-    syscall = ctypes.PyDLL(None, use_errno=True).syscall
-    syscall.restype = ctypes.c_long
-    words = [ctypes.c_long(each) for each in (call, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)]
-
-    def clone() -> int:
-        pid = int(syscall(*words))
-        return pid if pid >= 0 else -ctypes.get_errno()
-
-    return clone

@@ -23,8 +23,10 @@ import signal
 import struct
 import sys
 import time
+
+# Without the enumerations through which the module `signal` goes, for each signal.
+from _signal import signal as take_signal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from typing import Any, NoReturn, cast
 
 from billiard import common, pool
@@ -51,8 +53,8 @@ TRACERS = (fast_trace_task, trace_task_ret)
 #: Before each message between parent and child: its length.
 HEADER = struct.Struct("!i")
 
-#: Without the enumerations through which `signal.signal` goes, for each signal.
-take_signal: Callable[[int, Any], Any] = import_module("_signal").signal
+#: Reads JSON without looking first what kind of text it is.
+parse: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def _ways() -> Iterator[tuple[str, Any]]:
@@ -156,7 +158,8 @@ class OneShotChild:
         if run is None:
             return function(*args, **kwargs)
         began = time.monotonic()
-        positional, named, _embedded = json.loads(args[3])
+        body = args[3] if isinstance(args[3], str) else args[3].decode()
+        positional, named, _embedded = parse(body, 0)[0]
         run(*positional, **named)
         return 0, None, time.monotonic() - began
 

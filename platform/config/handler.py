@@ -14,9 +14,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import lru_cache
 from typing import IO, Any
 
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
+from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
@@ -39,6 +41,9 @@ THREADS = 256
 """More than may wait for a database connection, so that those beyond are refused at once."""
 
 EVENT_STREAM = b"text/event-stream"
+
+ADDRESSES_KEPT, LONGEST_KEPT = 1024, 200
+"""So many addresses, of so few characters, are looked up once: Django tries pattern after pattern."""
 
 
 class _Request(ASGIRequest):
@@ -143,10 +148,21 @@ class Handler(StockHandler):
 
 def _match(scope: Scope) -> ResolverMatch | None:
     """Return what the address leads to; None is left to the chain, which answers 404."""
+    path = scope["path"]
     try:
-        return resolve(scope["path"])
+        known = _found(path, settings.ROOT_URLCONF) if len(path) <= LONGEST_KEPT else resolve(path)
     except Resolver404:
         return None
+    # One of this request's own, which may change it.
+    match = ResolverMatch.__new__(ResolverMatch)
+    match.__dict__ = {**known.__dict__, "kwargs": dict(known.kwargs)}
+    return match
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _found(path: str, urlconf: str) -> ResolverMatch:
+    """Return the match of an address, which may be asked for again: submissions are all at one."""
+    return resolve(path, urlconf)
 
 
 def _wants_stream(scope: Scope) -> bool:

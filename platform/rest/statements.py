@@ -26,11 +26,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, connections
 from psycopg import generators, pq
 from psycopg.errors import error_from_result
 
 from rest.patience import PREPARED, PatientConnection
+
+parse: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+"""What reads JSON, without looking first what kind of text it is; gives the value, and where it ends."""
 
 BEGIN, COMMIT, ROLLBACK = b"BEGIN", b"COMMIT", b"ROLLBACK"
 PLACE = re.compile(r"%\((\w+)\)s")
@@ -132,9 +135,12 @@ def outermost() -> bool:
 
 
 def _session() -> PatientConnection:
-    connection.validate_no_broken_transaction()
-    connection.ensure_connection()
-    session = connection.connection
+    # Not by `connection`, which looks for it at each word.
+    ours: Any = connections[DEFAULT_DB_ALIAS]
+    ours.validate_no_broken_transaction()
+    if ours.connection is None:
+        ours.ensure_connection()
+    session = ours.connection
     assert isinstance(session, PatientConnection)  # noqa: S101 - config.postgresql makes no other
     return session
 
@@ -142,7 +148,8 @@ def _session() -> PatientConnection:
 def _answer(result: Any) -> Any:
     if result.status == pq.ExecStatus.TUPLES_OK:
         value = result.get_value(0, 0) if result.ntuples else None
-        return json.loads(value) if value else None  # a function without a result gives an empty text
+        # A function without a result gives an empty text.
+        return parse(value.decode(), 0)[0] if value else None
     if result.status == pq.ExecStatus.COMMAND_OK:
         return None
     raise error_from_result(result)

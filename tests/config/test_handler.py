@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core import signals
 
+from config import handler
 from config.handler import Handler
 
 TASK = "/api/v1/tenants/acme/tasks/01890000-0000-7000-8000-000000000000"
@@ -92,3 +93,12 @@ async def test_a_file_is_streamed_whole(threads: list[str]) -> None:
     status, headers, body = await ask("/static/admin/css/base.css")
     assert status == 200
     assert len(body) == int(headers[b"Content-Length"]) > 1000
+
+
+async def test_an_address_is_looked_up_once_unless_it_is_long() -> None:
+    handler._found.cache_clear()
+    for _ in range(2):
+        assert (await ask("/api/v1/me"))[0] == 401
+        assert (await ask(f"/admin/{'a' * 300}/"))[0] == 302  # the admin answers for all below it
+    kept = handler._found.cache_info()
+    assert (kept.hits, kept.currsize) == (1, 1)

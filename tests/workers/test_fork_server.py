@@ -18,6 +18,7 @@ from tests.processes import lives
 from tests.workers.conftest import Worker, until
 from workers import fork_server
 from workers.fork_server import ForkServer
+from workers.sandbox.inside import kernel
 from workers.sandbox.tree import children, processes
 
 StartWorker = Callable[..., Worker]
@@ -139,7 +140,7 @@ def said_by_a_worker(program: str) -> list[str]:
 
 
 def test_without_one_the_process_forks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_server, "CLONE_CALL", {})
+    monkeypatch.setattr(kernel, "bare_fork", lambda _flags: None)
     prepared: list[int] = []
     server = ForkServer(tell, lambda: prepared.append(1), lambda: None)
     server.start()
@@ -151,7 +152,10 @@ def test_without_one_the_process_forks_by_itself(monkeypatch: pytest.MonkeyPatch
 def test_a_fork_that_the_kernel_refuses_is_an_error_as_without_a_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fork_server, "_clone", lambda: lambda: -errno.EAGAIN)
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, "clone")
+
+    monkeypatch.setattr(kernel, "bare_fork", lambda _flags: refused)
     server = ForkServer(tell, lambda: None, lambda: None)
     server.start()
     with pytest.raises(BlockingIOError):
@@ -169,7 +173,7 @@ def test_a_server_that_was_killed_is_replaced(server: ForkServer) -> None:
 
 def test_a_child_of_which_the_server_could_not_tell_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the job of the one that is forked in its place, whose slot would never be free."""
-    clone = fork_server._clone()
+    clone = kernel.bare_fork(kernel.CLONE_PARENT)
     assert clone is not None
 
     def last_clone() -> int:
@@ -183,7 +187,7 @@ def test_a_child_of_which_the_server_could_not_tell_is_ended(monkeypatch: pytest
         signal.pause()
         os._exit(0)
 
-    monkeypatch.setattr(fork_server, "_clone", lambda: last_clone)
+    monkeypatch.setattr(kernel, "bare_fork", lambda _flags: last_clone)
     before = set(children(os.getpid()))
     server = ForkServer(stay, lambda: None, lambda: None)
     server.start()

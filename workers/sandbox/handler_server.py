@@ -22,8 +22,9 @@ from workers.sandbox.executing import execute, high
 from workers.sandbox.inside import launcher, server
 from workers.sandbox.launch import Launch, Level
 
-ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-"""The variables that a server has: none of ours."""
+ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LD_BIND_NOW": "1"}
+"""The variables that a server has: none of ours. The last has functions of libraries looked up before it
+forks, not by each that is forked; what a server forks inherits none of them."""
 BUILT_IN = "workers.handlers"
 WALLS = "walls"
 """The name of the server at level `full`, which builds walls."""

@@ -33,6 +33,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, connections
 
 from tasks import announce, fault_points
+from tasks.services.claim import claim
 from workers.registry import handler_modules
 from workers.sandbox import Level
 from workers.sandbox.handler_server import (
@@ -113,8 +114,8 @@ def serve_handlers(**_signal: Any) -> None:
 @signals.worker_process_init.connect(weak=False, dispatch_uid=__name__)
 def be_ready(**_signal: Any) -> None:
     """Connect to the database while there is nothing to do; without one the claim tries again."""
-    with suppress(DatabaseError):
-        connection.ensure_connection()
+    with suppress(DatabaseError), connection.wrap_database_errors:
+        connection.connect()
 
 
 def forget_ended_session() -> None:
@@ -131,8 +132,6 @@ def supervise(task_id: str, epoch: int, token: str, *, place: Place | None = Non
     is too new for this worker) is dropped. ``place`` is where this process is: by default, in the worker
     whose child it is.
     """
-    from tasks.services.claim import claim
-
     if place is None:
         assert _workers_place is not None, "only a worker's child knows its place"  # noqa: S101
         place = _workers_place.here()

@@ -15,9 +15,8 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from tasks import fault_points
-from tasks.errors import Fenced
+from tasks.errors import BadParams, Fenced
 from tasks.outcomes import Outcome
-from tasks.schemas import BadParams, check_params
 from tasks.services.claim import Claimed
 from tasks.services.finish import finish
 from tasks.services.refuse import late_write_refused
@@ -128,6 +127,9 @@ class _Run:
         """
         try:
             if self.claimed.params_schema is not None:
+                # While a type is new. Other runs need not share the 2 MiB that this loads.
+                from tasks.schemas import check_params
+
                 check_params(self.claimed.params_schema, self.claimed.params)
             fault_points.reach("before_workspace")
             self.identity = handler_identity()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 import time
+from _signal import SIGTERM  # type: ignore[import-not-found]
+from _signal import signal as take_signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -59,12 +60,12 @@ def sigterm_noticed() -> Iterator[None]:
     def note(_number: int, _frame: FrameType | None) -> None:
         _sigterm_at.append(time.monotonic())
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = take_signal(SIGTERM, note)
     try:
         yield
     finally:
         # Celery's own handler must be back before the task returns: the child is reaped through it.
-        signal.signal(signal.SIGTERM, before)
+        take_signal(SIGTERM, before)
 
 
 def stop_began() -> float | None:

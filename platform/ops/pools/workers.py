@@ -88,12 +88,15 @@ def worker_program(
         # Tried once by the manager; each run would otherwise find it out anew.
         "SWITCHYARD_ISOLATION": isolation,
         "SWITCHYARD_WORKER_FILE": str(heartbeat),
+        # Each fork would look up functions of libraries, and make a heap for each thread.
+        "LD_BIND_NOW": "1",
+        "MALLOC_ARENA_MAX": "1",
         **({RELAY_VARIABLE: str(announcer)} if announcer else {}),
     }
     return Program(
         name=what.name,
         argv=(
-            *(sys.executable, "-m", "celery", "-A", "workers", "worker"),
+            *(sys.executable, "-m", "workers", "worker"),
             *("-Q", what.queue, "-n", f"{what.name}@{host}", "--concurrency", str(what.slots)),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ),

@@ -98,7 +98,7 @@ def _manage(*arguments: str) -> tuple[str, ...]:
 
 
 def _celery(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "celery", "-A", "workers", *arguments)
+    return (sys.executable, "-m", "workers", *arguments)
 
 
 def _component(

@@ -12,7 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from switchyard.errors import HandlerDefinitionError
-from tasks.schemas import BadParams, check_params
+from tasks.errors import BadParams
+from tasks.schemas import check_params
 from workers import registry
 from workers.handlers import shell
 from workers.registry import GROUP, check_schema, load

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from _signal import SIGCHLD  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MACHINE = os.uname().machine
 X86_64, AARCH64 = "x86_64", "aarch64"
 
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -26,25 +32,33 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 8, 15, 24
-PR_CAPBSET_READ, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 22, 36, 38
+PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 22, 36, 38
 PR_GET_CHILD_SUBREAPER = 37
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 SECCOMP_MODE_FILTER = 2
 CAP_LAST = 63
 
 _NUMBERS = {
-    X86_64: {"pivot_root": 155, "capset": 126, "capget": 125},
-    AARCH64: {"pivot_root": 41, "capset": 91, "capget": 90},
+    X86_64: {"clone": 56, "pivot_root": 155, "capset": 126, "capget": 125},
+    AARCH64: {"clone": 220, "pivot_root": 41, "capset": 91, "capget": 90},
 }
 _SHARED = {
-    "close_range": 436,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
 }
 _libc = ctypes.CDLL(None, use_errno=True)
-_prctl = _libc.prctl  # each fork of a supervisor's would look it up again
+# Looked up here, once: each fork would do it again, and copy the pages for it. What the first two are
+# given are integers, or where something is.
+_prctl, _syscall = _libc.prctl, _libc.syscall
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 4]
+_syscall.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 6]
+_syscall.restype = ctypes.c_long
+_unshare, _mount, _umount, _sethostname = _libc.unshare, _libc.mount, _libc.umount2, _libc.sethostname
+_mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+_socket, _ioctl = _libc.socket, _libc.ioctl
+_close_range = getattr(_libc, "close_range", None)  # a C library of 2021 or later has it
 
 
 def syscall(name: str, *arguments: object) -> int:
@@ -52,35 +66,55 @@ def syscall(name: str, *arguments: object) -> int:
     number = _SHARED.get(name) or _NUMBERS.get(MACHINE, {}).get(name)
     if number is None:
         raise OSError(38, f"{name} is not known on {MACHINE}")
-    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    return _checked(name, int(_libc.syscall(ctypes.c_long(number), *words)))
+    return _checked(name, int(_syscall(number, *arguments, *(0,) * (6 - len(arguments)))))
 
 
 def prctl(option: int, *arguments: object) -> int:
     """prctl(2); missing arguments are 0."""
-    words: list[object] = [ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments]
-    words += [ctypes.c_ulong(0)] * (4 - len(words))
-    return _checked(f"prctl {option}", int(_prctl(option, *words)))
+    return _checked(f"prctl {option}", int(_prctl(option, *arguments, *(0,) * (4 - len(arguments)))))
+
+
+def bare_fork(flags: int = 0) -> Callable[[], int] | None:
+    """Return what forks as `os.fork` does, by clone(2) with these flags and nothing else; None where the
+    number of that call is not known.
+
+    What Python and the C library do around a fork is to make locks and other threads' state anew. A
+    process with one thread needs nothing of it, and its child copies 230 pages of a worker's for it. The
+    child is for our own code: its random numbers are its parent's, and no module is told.
+    """
+    number = _NUMBERS.get(MACHINE, {}).get("clone")
+    if number is None:
+        return None
+    # With the interpreter's lock held, which the child then holds as well.
+    call = ctypes.PyDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    words = [ctypes.c_long(each) for each in (number, flags | SIGCHLD, 0, 0, 0, 0)]
+
+    def fork() -> int:
+        return _checked("clone", int(call(*words)))
+
+    return fork
+
+
+fork = bare_fork() or os.fork
 
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _checked("unshare", int(_libc.unshare(flags)))
+    _checked("unshare", int(_unshare(flags)))
 
 
 def mount(
     source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None
 ) -> None:
     """mount(2)."""
-    words = [None if each is None else each.encode() for each in (source, target, kind)]
-    data = None if options is None else options.encode()
-    result = _libc.mount(*words, ctypes.c_ulong(flags), data)
-    _checked(f"mount {target}", int(result))
+    words = [None if each is None else each.encode() for each in (source, target, kind, options)]
+    _checked(f"mount {target}", int(_mount(*words[:3], flags, words[3])))
 
 
 def umount(target: str) -> None:
     """umount2(2), lazily: what is still open there goes when it is closed."""
-    _checked(f"umount {target}", int(_libc.umount2(target.encode(), MNT_DETACH)))
+    _checked(f"umount {target}", int(_umount(target.encode(), MNT_DETACH)))
 
 
 class MountAttributes(ctypes.Structure):
@@ -104,7 +138,7 @@ def restrict_mount(target: str, attributes: int, recursive: bool = True) -> None
 
 def set_hostname(name: str) -> None:
     """sethostname(2)."""
-    _checked("sethostname", int(_libc.sethostname(name.encode(), len(name))))
+    _checked("sethostname", int(_sethostname(name.encode(), len(name))))
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -119,12 +153,14 @@ class _CapabilityData(ctypes.Structure):
     )
 
 
+_Capabilities = _CapabilityData * 2
+_of_this_thread = _CapabilityHeader(0x20080522, 0)
+
+
 def set_capabilities(kept: int) -> None:
     """Hold exactly the capabilities of the bit mask `kept`, inheritable too; the first 32 only."""
-    header = _CapabilityHeader(0x20080522, 0)
-    data = (_CapabilityData * 2)()
-    data[0].effective = data[0].permitted = data[0].inheritable = kept
-    syscall("capset", ctypes.byref(header), ctypes.byref(data))
+    data = _Capabilities(_CapabilityData(kept, kept, kept))
+    syscall("capset", ctypes.byref(_of_this_thread), ctypes.byref(data))
 
 
 def drop_bounding_set(kept: int = 0) -> None:
@@ -133,8 +169,7 @@ def drop_bounding_set(kept: int = 0) -> None:
         if kept >> capability & 1:
             continue
         try:
-            if prctl(PR_CAPBSET_READ, capability):
-                prctl(PR_CAPBSET_DROP, capability)
+            prctl(PR_CAPBSET_DROP, capability)
         except OSError:  # past the last one, or not permitted: NO_NEW_PRIVS still holds
             return
 
@@ -164,9 +199,7 @@ def set_name(name: str) -> None:
 
 def close_descriptors_from(first: int) -> None:
     """Close every descriptor from `first` on, also those that nobody remembers."""
-    try:
-        syscall("close_range", first, 0xFFFFFFFF, 0)
-    except OSError:
+    if _close_range is None or _close_range(first, -1, 0) != 0:
         os.closerange(first, 65536)
 
 
@@ -178,12 +211,14 @@ def set_filesystem_identity(uid: int, gid: int) -> None:
         raise PermissionError(1, f"setfsuid {uid} needs CAP_SETUID and CAP_SETGID")
 
 
+_SIOCSIFFLAGS = 0x8914
+_LOOPBACK_IS_UP = ctypes.create_string_buffer(b"lo".ljust(16, b"\0") + (1).to_bytes(2, "little"), 40)
+
+
 def bring_up_loopback() -> None:
     """Make 127.0.0.1 usable in a new net namespace."""
-    sock = _checked("socket", int(_libc.socket(2, 2 | 0o2000000, 0)))
-    request = ctypes.create_string_buffer(b"lo".ljust(16, b"\0") + (1).to_bytes(2, "little"), 40)
-    siocsifflags = 0x8914
-    result = _libc.ioctl(sock, ctypes.c_ulong(siocsifflags), request)
+    sock = _checked("socket", int(_socket(2, 2 | 0o2000000, 0)))
+    result = _ioctl(sock, ctypes.c_ulong(_SIOCSIFFLAGS), _LOOPBACK_IS_UP)
     os.close(sock)
     _checked("loopback", int(result))
 

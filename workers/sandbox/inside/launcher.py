@@ -36,14 +36,22 @@ REFUSED = 125
 def main() -> NoReturn:
     """Carry out the plan on descriptor 5; never returns."""
     try:
-        with open(PLAN, "rb") as file:
-            plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our supervisor
+        plan: dict[str, Any] = marshal.loads(read_plan())  # noqa: S302 - written by our supervisor
         kernel.set_name(plan["name"])
         if not plan["argv"]:
             handler.import_ours(plan["roots"], plan["python_path"])
     except Exception as error:
         refuse(str(error) or type(error).__name__)
     shut_in(plan)
+
+
+def read_plan() -> bytes:
+    """Return what is on descriptor 5, and close it."""
+    told = b""
+    while more := os.read(PLAN, 65536):
+        told += more
+    os.close(PLAN)
+    return told
 
 
 def shut_in(plan: dict[str, Any]) -> NoReturn:
@@ -112,7 +120,7 @@ def _full(plan: dict[str, Any]) -> None:
     _write("/proc/self/gid_map", f"{rootfs.GID} {gid} 1")
     _undumpable()
     alive, keep = os.pipe()
-    first = os.fork()
+    first = kernel.fork()
     if first:
         _wait_for(first, keep)
     os.close(keep)
@@ -129,7 +137,7 @@ def _full(plan: dict[str, Any]) -> None:
     if plan["egress"]:
         reaper.hand_out_listener(EGRESS, plan["egress"])
     kernel.drop_all_capabilities()
-    guarded = os.fork()
+    guarded = kernel.fork()
     if guarded:
         os.setsid()
         reaper.serve(guarded, STATUS)
@@ -171,7 +179,7 @@ def _limit(limits: dict[str, int]) -> None:
 
 def _go(plan: dict[str, Any]) -> NoReturn:
     """Become the handler, or the program."""
-    os.environ.update(plan["env"])
+    set_environment(plan["env"])
     os.chdir(plan["cwd"])
     if not plan["argv"]:
         handler.run()
@@ -187,6 +195,12 @@ def _go(plan: dict[str, Any]) -> NoReturn:
     except OSError as error:
         os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
         os._exit(127)
+
+
+def set_environment(variables: dict[str, str]) -> None:
+    """Add these to the environment; `update` would look first what kind of mapping they are."""
+    for name, value in variables.items():
+        os.environ[name] = value
 
 
 def _write(path: str, text: str) -> None:

@@ -68,23 +68,21 @@ def _obey(order: bytes, handler: int, kill_all: Callable[[], object]) -> None:
 
 
 def _reap(handler: int) -> int | None:
-    """Bury every dead child; the handler's wait status if it is among them."""
-    end = None
+    """Bury dead children, until there are no more or one is the handler; then return its wait status."""
     while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return end
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
-            return end
+            return None
         if pid == handler:
-            end = status
+            return status
 
 
 def _report(end: int, status: int, kill_all: Callable[[], object]) -> NoReturn:
     """Kill and bury what is left, so that its time is counted too, and tell the supervisor."""
-    kill_all()
     try:
+        # All that is left is a child of ours, or comes from one.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        kill_all()
         while True:
             os.wait()
     except ChildProcessError:

@@ -24,7 +24,6 @@ level `full` pid 1 does all this (`inside.reaper`).
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import marshal
 import os
@@ -40,28 +39,28 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 REQUESTS = launcher.CONTROL
-HIGH = 16
-"""Descriptors that arrive are first moved up here, so that none is overwritten by another."""
 FEWEST, MOST = launcher.STATUS + 1, launcher.EGRESS + 1
 """How many descriptors a request has: in the keeper they are 0, 1, 2 and so on."""
 
 
 def main() -> NoReturn:
     """Import what the plan on descriptor 5 names, then fork for each request until none can come."""
-    with open(launcher.PLAN, "rb") as file:
-        plan: dict[str, Any] = marshal.load(file)  # noqa: S302 - written by our worker
+    plan: dict[str, Any] = marshal.loads(launcher.read_plan())  # noqa: S302 - written by our worker
     kernel.die_with_parent(plan["parent"])
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     _load(plan)
     requests = socket.socket(fileno=REQUESTS)
     signal(SIGCHLD, SIG_IGN)  # what we fork reports to its supervisor; the kernel buries it
+    os.environ.clear()
+    _occupy_low_descriptors()
     gc.collect()
     gc.freeze()
     while True:
         message, received, _flags, _address = socket.recv_fds(requests, 16, MOST)
         if not message:
             os._exit(0)
-        if FEWEST <= len(received) <= MOST and os.fork() == 0:
+        # What is forked here is our own code; a handler is forked from that as Python forks.
+        if FEWEST <= len(received) <= MOST and kernel.fork() == 0:
             _begin(received)
         for descriptor in received:
             os.close(descriptor)
@@ -80,17 +79,22 @@ def _load(plan: dict[str, Any]) -> None:
     seccomp.prepare()
 
 
+def _occupy_low_descriptors() -> None:
+    """Leave those that arrive with a request no number that one of them is to have."""
+    while (last := os.open(os.devnull, os.O_RDONLY)) < MOST:
+        pass
+    os.close(last)
+
+
 def _begin(received: list[int]) -> NoReturn:
     """Become the process of one run whose descriptors these are."""
     try:
-        high = [fcntl.fcntl(each, fcntl.F_DUPFD, HIGH) for each in received]
-        for number, each in enumerate(high):
+        for number, each in enumerate(received):
             os.dup2(each, number)
-        kernel.close_descriptors_from(len(high))
+        kernel.close_descriptors_from(len(received))
         signal(SIGCHLD, SIG_DFL)
         os.write(launcher.STATUS, b"P%d" % os.getpid())
-        with open(launcher.PLAN, "rb") as file:
-            told = file.read()
+        told = launcher.read_plan()
         if not told:
             os._exit(0)
         plan: dict[str, Any] = marshal.loads(told)  # noqa: S302 - written by our supervisor
@@ -101,8 +105,7 @@ def _begin(received: list[int]) -> NoReturn:
             _keep(plan)
     except BaseException as error:
         launcher.refuse(str(error) or type(error).__name__)
-    os.environ.clear()
-    os.environ.update(plan["environment"])
+    launcher.set_environment(plan["environment"])
     launcher.shut_in(plan)
 
 
