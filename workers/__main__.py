@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-
 DONE_WITHOUT = ("pygments", "yaml", "brotli", "greenlet", "psutil")
 """Celery and kombu try to import these, and go on where they are not installed."""
 

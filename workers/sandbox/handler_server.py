@@ -176,7 +176,10 @@ def server_for(launch: Launch) -> HandlerServer | None:
 
 
 def becomes_a_program(handler: str) -> bool:
-    """Whether a handler of level `full` needs no interpreter of its own, because it execs a program."""
+    """Whether a handler is our own code up to the program that it execs.
+
+    So at level `full` it needs no interpreter of its own.
+    """
     return handler.partition(":")[0] == FORKED_BEHIND_WALLS
 
 

@@ -232,7 +232,7 @@ def spawn(launch: Launch) -> Sandboxed:
 
 def _start(launch: Launch, server: HandlerServer | None) -> Sandboxed | None:
     """Have a server fork a process, or exec one, and send it the plan; None if the server did not."""
-    plan = _plan(launch)
+    plan = _plan(launch, served=server is not None)
     ours, theirs = _pipes()
     status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     status.setblocking(False)
@@ -279,24 +279,48 @@ def _execute(launch: Launch, theirs: dict[int, int]) -> int:
     return pid
 
 
-def _plan(launch: Launch) -> dict[str, Any]:
-    """What the launcher is to do, in the types that marshal knows."""
+def _plan(launch: Launch, *, served: bool) -> dict[str, Any]:
+    """What the launcher is to do, in the types that marshal knows, and no more: each run reads it.
+
+    A server has loaded already what it forks a handler with.
+    """
     workspace = os.fspath(launch.workspace)
-    handler = launch.job is not None
-    visible = paths.readable((*launch.read_only_paths, *launch.extra_read_only), handler)
     full = launch.level is Level.FULL
-    binds, links = paths.binds_and_links(visible) if full else ([], [])
-    shared = ["/tmp", "/dev"] if full else list(paths.SPECIAL)  # noqa: S108 - the run's own
-    extra_python = list(launch.job.get("python_path", ())) if launch.job is not None else []
-    python_path = [*map(str, paths.site_packages()), *extra_python]
+    python_path = [*map(str, paths.site_packages()), *(launch.job or {}).get("python_path", ())]
     argv = list(launch.argv) if launch.argv else None
-    if full and launch.job is not None and not becomes_a_program(launch.job["handler"]):
+    our_code = launch.job is None or becomes_a_program(launch.job["handler"])
+    if full and not our_code:
         argv = command("handler", *paths.ROOTS, *python_path)
-    return {
+    plan = {
         "level": launch.level.value,
         "name": tree.name_of(launch.marker),
         "parent": os.getpid(),
         "identity": (launch.identity.uid, launch.identity.gid) if launch.identity else None,
+        "egress": PORT if full and launch.network else 0,
+        "limits": _rlimits(launch),
+        "env": dict(launch.env),
+        "environment": _environment(launch),
+        "cwd": os.path.join(workspace, WORK, launch.cwd or "."),
+        "argv": argv,
+        "is_handler": launch.job is not None,
+        "our_code": our_code,
+    }
+    if launch.level is not Level.PROCESS:
+        plan |= _walls(launch, workspace)
+    if not served:
+        plan |= {"roots": list(paths.ROOTS), "python_path": python_path}
+    return plan
+
+
+def _walls(launch: Launch, workspace: str) -> dict[str, Any]:
+    """What may be seen and used, at the levels at which the kernel sees to that."""
+    full = launch.level is Level.FULL
+    visible = paths.readable(
+        (*launch.read_only_paths, *launch.extra_read_only), code=launch.job is not None
+    )
+    binds, links = paths.binds_and_links(visible) if full else ([], [])
+    shared = ["/tmp", "/dev"] if full else list(paths.SPECIAL)  # noqa: S108 - the run's own
+    return {
         "binds": binds,
         "links": links,
         "readable": ["/"] if full else [*visible, *paths.FACTS],
@@ -304,15 +328,6 @@ def _plan(launch: Launch) -> dict[str, Any]:
         "workspace": workspace,
         "temporary": f"{workspace}/{TEMPORARY}",
         "internet": full or launch.network,
-        "egress": PORT if full and launch.network else 0,
-        "limits": _rlimits(launch),
-        "env": dict(launch.env),
-        "environment": _environment(launch),
-        "cwd": os.path.join(workspace, WORK, launch.cwd or "."),
-        "argv": argv,
-        "is_handler": handler,
-        "roots": list(paths.ROOTS),
-        "python_path": python_path,
     }
 
 

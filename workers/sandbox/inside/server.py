@@ -59,7 +59,7 @@ def main() -> NoReturn:
         message, received, _flags, _address = socket.recv_fds(requests, 16, MOST)
         if not message:
             os._exit(0)
-        # What is forked here is our own code; a handler is forked from that as Python forks.
+        # What is forked here is our own code; other people's is forked from that as Python forks.
         if FEWEST <= len(received) <= MOST and kernel.fork() == 0:
             _begin(received)
         for descriptor in received:
@@ -116,6 +116,6 @@ def _keep(plan: dict[str, Any]) -> None:
     os.setsid()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     plan["parent"] = os.getpid()
-    guarded = os.fork()
+    guarded = kernel.fork() if plan["our_code"] else os.fork()
     if guarded:
         reaper.serve(guarded, launcher.STATUS, lambda: kill_tree(guarded, ()))
