@@ -32,8 +32,9 @@ SLOTS = 8
 POOLS = f"critical=2,normal={SLOTS}"
 QUEUE = "normal"
 WEIGHTS = {"light": 1, "heavy": 4}
-# Seconds that each one's tasks sleep, in equal numbers. Whatever the order is, a window may end with
-# light a task ahead or behind: its longest is half a percent of what it gets in 90 s.
+# Seconds that each one's tasks sleep, in equal numbers. Whatever the order is, a window may begin and end
+# with light a task ahead or behind, and with what runs charged as its type's mean: 2 of the 240
+# worker-seconds that light gets in 150 s.
 LENGTHS = {"light": (0.2, 0.4, 0.8), "heavy": (0.3, 0.5, 0.7)}
 SETTLE_SECONDS = 5.0
 SERIES, SERIES_LENGTH = 3, 10
@@ -170,13 +171,13 @@ def _clear(platform: Platform, database: psycopg.Connection[Any]) -> None:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add what narrows a measurement down."""
-    parser.add_argument("--seconds", type=float, help="of the shares' window, by default 90")
+    parser.add_argument("--seconds", type=float, help="of the shares' window, by default 150")
     parser.add_argument("--backlog", type=int, help="of the neighbour, by default 100,000")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure shares and waits on one platform."""
-    seconds = options.seconds or (15.0 if options.quick else 90.0)
+    seconds = options.seconds or (15.0 if options.quick else 150.0)
     backlog = options.backlog or (2_000 if options.quick else 100_000)
     with (
         state_folder() as state,

@@ -1,6 +1,6 @@
 """The Celery application: one task that carries tenants' work, and the platform's own.
 
-`celery -A workers worker -Q normal -c 4` serves a pool. With `SWITCHYARD_ROLE=system`, `celery -A
+`python -m workers worker -Q normal -c 4` serves a pool. With `SWITCHYARD_ROLE=system`, `celery -A
 workers worker -Q system -c 2` serves the platform's tasks with children that are kept. The
 dispatcher publishes with ``app.send_task("workers.supervise", [task_id, epoch, token], queue=…)``.
 """

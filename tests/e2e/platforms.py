@@ -42,7 +42,7 @@ SHORT_TIMES = {
 MARKS = {
     "web": "ops.up.serve",
     "dispatcher": "manage.py dispatch",
-    "beat": "-A workers beat",
+    "beat": "-m workers beat",
     "system": "-Q system",
     "pools": "manage.py pools",
     "critical": "-Q critical",
