@@ -32,8 +32,8 @@ SLOTS = 8
 POOLS = f"critical=2,normal={SLOTS}"
 QUEUE = "normal"
 WEIGHTS = {"light": 1, "heavy": 4}
-# Seconds that each one's tasks sleep, in equal numbers. Whatever the order is, a window may begin and end
-# with light a task ahead or behind, and with what runs charged as its type's mean: 2 of the 240
+# Seconds that each one's tasks sleep, in equal numbers. Whatever the order is, a window may begin and
+# end with light a task ahead or behind, and with what runs charged as its type's mean: 2 of the 240
 # worker-seconds that light gets in 150 s.
 LENGTHS = {"light": (0.2, 0.4, 0.8), "heavy": (0.3, 0.5, 0.7)}
 SETTLE_SECONDS = 5.0

@@ -28,8 +28,9 @@ from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
 STALE_SECONDS = 5.0
 """How long tasks that were read ahead may stand for the front of their lane, if a wake-up is lost."""
 
-MIN_DEPTH = 4
-MAX_DEPTH = 200
+MIN_DEPTH, MAX_DEPTH = 16, 200
+"""How many tasks of a lane are read ahead: to find the lane's place in the index costs more than to read
+on there, most of all behind the dead entries of those that went before. 10,000 lanes hold 50 MiB so."""
 
 
 class Candidate(NamedTuple):
