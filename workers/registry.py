@@ -13,6 +13,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
 from switchyard.errors import HandlerDefinitionError
 from switchyard.handler import Declaration, declared
 from switchyard.specification import HandlerSpec, specify
@@ -99,10 +102,6 @@ def check_schema(schema: Mapping[str, Any]) -> None:
             nodes.extend(node.values())
         elif isinstance(node, list):
             nodes.extend(node)
-    # A worker asks this module for names only, and shares what it has loaded with each run.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:

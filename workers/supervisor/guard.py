@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from tasks import fault_points
 from tasks.errors import BadParams, Fenced
 from tasks.outcomes import Outcome
+from tasks.schemas import check_params
 from tasks.services.claim import Claimed
 from tasks.services.finish import finish
 from tasks.services.refuse import late_write_refused
@@ -127,9 +128,6 @@ class _Run:
         """
         try:
             if self.claimed.params_schema is not None:
-                # While a type is new. Other runs need not share the 2 MiB that this loads.
-                from tasks.schemas import check_params
-
                 check_params(self.claimed.params_schema, self.claimed.params)
             fault_points.reach("before_workspace")
             self.identity = handler_identity()
