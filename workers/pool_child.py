@@ -16,7 +16,6 @@ functions that a supervisor used to call).
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import pickle
 import signal
@@ -36,6 +35,8 @@ from celery.app.trace import fast_trace_task, trace_task_ret
 from celery.concurrency import asynpool, prefork
 from celery.utils.log import get_logger
 
+from rest.strict_json import scan_own
+
 __all__ = ("OneShotChild", "becoming")
 
 logger = get_logger(__name__)
@@ -52,9 +53,6 @@ TRACERS = (fast_trace_task, trace_task_ret)
 
 #: Before each message between parent and child: its length.
 HEADER = struct.Struct("!i")
-
-#: Reads JSON without looking first what kind of text it is.
-parse: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def _ways() -> Iterator[tuple[str, Any]]:
@@ -159,7 +157,7 @@ class OneShotChild:
             return function(*args, **kwargs)
         began = time.monotonic()
         body = args[3] if isinstance(args[3], str) else args[3].decode()
-        positional, named, _embedded = parse(body, 0)[0]
+        positional, named, _embedded = scan_own(body, 0)[0]
         run(*positional, **named)
         return 0, None, time.monotonic() - began
 

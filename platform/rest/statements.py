@@ -17,7 +17,6 @@ with Django's exceptions and our patience (:mod:`rest.patience`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import uuid
@@ -31,9 +30,7 @@ from psycopg import generators, pq
 from psycopg.errors import error_from_result
 
 from rest.patience import PREPARED, PatientConnection
-
-parse: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-"""What reads JSON, without looking first what kind of text it is; gives the value, and where it ends."""
+from rest.strict_json import scan_own
 
 BEGIN, COMMIT, ROLLBACK = b"BEGIN", b"COMMIT", b"ROLLBACK"
 PLACE = re.compile(r"%\((\w+)\)s")
@@ -149,7 +146,7 @@ def _answer(result: Any) -> Any:
     if result.status == pq.ExecStatus.TUPLES_OK:
         value = result.get_value(0, 0) if result.ntuples else None
         # A function without a result gives an empty text.
-        return parse(value.decode(), 0)[0] if value else None
+        return scan_own(value.decode(), 0)[0] if value else None
     if result.status == pq.ExecStatus.COMMAND_OK:
         return None
     raise error_from_result(result)
