@@ -46,6 +46,7 @@ from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, lines, publish_types, start_platform, submitted
 from tests.workers.dispatcher.returning import unpark
 from workers.dispatcher import parked, store
+from workers.dispatcher.lanes import FRONT
 
 EXAMPLES = int(os.environ.get("HISTORIES", "10"))
 LEADER = 1
@@ -154,7 +155,7 @@ class Histories(RuleBasedStateMachine):
         if not rows:
             return None
         row = rows[which % len(rows)]
-        lane = store.heads(row.queue, [self.tenant.pk], len(rows))[self.tenant.pk]
+        lane = store.heads(row.queue, {self.tenant.pk: FRONT}, len(rows))[self.tenant.pk]
         chosen = [candidate for candidate in lane if candidate.task_id == row.task_id]
         (bell,) = store.dispatch(LEADER, store.limits_revision(), chosen)
         return bell

@@ -131,9 +131,10 @@ class Tenants:
         totals: dict[int, int] = {}
         for (tenant_id, _), count in running.items():
             totals[tenant_id] = totals.get(tenant_id, 0) + count
-        before = {lane: count for lane, count in self._running.items() if count}
-        self._running, self._totals = dict(running), totals
-        return {lane for lane, _ in before.items() ^ running.items()}
+        before, self._running, self._totals = self._running, dict(running), totals
+        changed = {lane for lane, count in running.items() if before.get(lane, 0) != count}
+        changed.update(lane for lane, count in before.items() if count and lane not in running)
+        return changed
 
     def add_running(self, tenant_id: int, queue: str, count: int) -> None:
         """Change one count between two looks at the database."""

@@ -19,7 +19,7 @@ import heapq
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,8 +29,14 @@ STALE_SECONDS = 5.0
 """How long tasks that were read ahead may stand for the front of their lane, if a wake-up is lost."""
 
 MIN_DEPTH, MAX_DEPTH = 16, 200
-"""How many tasks of a lane are read ahead: to find the lane's place in the index costs more than to read
-on there, most of all behind the dead entries of those that went before. 10,000 lanes hold 50 MiB so."""
+"""How many tasks of a lane are read ahead: to find its place in the index costs more than to read on
+there. 10,000 lanes hold 50 MiB so."""
+
+Position = tuple[int, int]
+"""Where in its lane a task stands: its rank and its ordinal."""
+
+FRONT: Position = (-(2**31), 0)
+"""Before every task of a lane."""
 
 
 class Candidate(NamedTuple):
@@ -63,6 +69,11 @@ class Lane:
     """Which entry of a heap stands for the lane: 0 while none does."""
     place: tuple[int, float] = (1, 0.0)
     fed_at: float = -math.inf
+    read_to: Position = FRONT
+    """The last task that was read: reading goes on behind it. To begin at the front costs a look at each
+    dead row of those that have left, and a transaction that is held open keeps them all its time."""
+    front_at: float = -math.inf
+    """When it was last read from its front."""
     unlimited: bool = False
     """Whether nothing but a pause of its queue can hold it. Most lanes: they are not asked each time."""
 
@@ -113,6 +124,7 @@ class Lanes:
             lane.running = self._tenants.running_in(tenant_id, self.queue)
         # What is buffered may no longer be the lane's head: a more urgent task may have come.
         lane.buffer.clear()
+        lane.front_at = -math.inf
         lane.maybe_more = True
         self._place(lane)
 
@@ -135,9 +147,13 @@ class Lanes:
         waiting = sum(len(heap) for heap in self._heaps)
         return min(MAX_DEPTH, max(MIN_DEPTH, 2 * at_most // max(1, waiting)))
 
-    def hungry(self, at_most: int) -> list[int]:
-        """Return tenants whose lane is next in turn and must be read from the database first."""
-        wanted: list[int] = []
+    def hungry(self, at_most: int, in_hand: Collection[int] = ()) -> dict[int, Position]:
+        """Return tenants whose lane is next in turn and must be read from the database first, each with
+        the task behind which to read.
+
+        ``in_hand``: tenants whose last picks the database still has in line.
+        """
+        wanted: dict[int, Position] = {}
         for heap in self._heaps:
             seen: list[_Entry] = []
             while heap and len(wanted) < at_most and len(seen) < 2 * at_most:
@@ -147,10 +163,17 @@ class Lanes:
                     continue
                 seen.append(entry)
                 if not lane.buffer:
-                    wanted.append(lane.tenant_id)
+                    if lane.tenant_id not in in_hand:
+                        self._return_to_front(lane)
+                    wanted[lane.tenant_id] = lane.read_to
             for entry in seen:
                 heapq.heappush(heap, entry)
         return wanted
+
+    def _return_to_front(self, lane: Lane) -> None:
+        """Have a lane read from its front now and then, in case a wake-up was lost."""
+        if self._tenants.now - lane.front_at >= STALE_SECONDS:
+            lane.read_to, lane.front_at = FRONT, self._tenants.now
 
     def feed(self, tenant_id: int, rows: list[Candidate], *, complete: bool) -> None:
         """Give a lane its next tasks; ``complete`` says that the database holds no more of it."""
@@ -158,6 +181,8 @@ class Lanes:
         if lane is None:
             return
         lane.buffer = deque(rows)
+        if rows:
+            lane.read_to = (rows[-1].rank, rows[-1].ordinal)
         lane.fed_at = self._tenants.now
         lane.maybe_more = not complete
         self._place(lane)

@@ -61,7 +61,7 @@ CHORES = {
     "back": Chore(POLL_SECONDS, 0.5),
     "count": Chore(POLL_SECONDS),
     "keys": Chore(POLL_SECONDS, 0.05),
-    "scan": Chore(POLL_SECONDS, 0.05),
+    "scan": Chore(POLL_SECONDS, 0.02),
     "lanes": Chore(1.0, 0.05),
     "lengths": Chore(1.0, 0.05),
     "tidy": Chore(1.0, 0.05),
@@ -351,32 +351,33 @@ class Dispatcher:
         picked: list[tuple[int, Candidate]] = []
         unable: dict[str, list[Candidate]] = {"no_worker": [], "paused": [], "off_peak": []}
         aside = set(self._not_sent.keys())
-        # Not to be read again: as many at the head of one lane as are read ahead would stop the queue.
-        passed = set(aside)
-        while len(picked) < at_most and len(passed) < BATCH + len(aside):
+        in_hand: set[int] = set()
+        to_park = 0
+        while len(picked) < at_most and to_park < BATCH:
             choice = lanes.pick()
             if choice is None:
-                hungry = lanes.hungry(at_most)
+                hungry = lanes.hungry(at_most, in_hand)
                 if not hungry:
                     break
                 depth = lanes.depth(at_most)
-                for tenant_id, rows in store.heads(queue, hungry, depth, passed).items():
+                for tenant_id, rows in store.heads(queue, hungry, depth).items():
                     lanes.feed(tenant_id, rows, complete=len(rows) < depth)
                 continue
-            candidate = choice[1]
+            tenant_id, candidate = choice
+            in_hand.add(tenant_id)
             if candidate.task_id in aside:
                 # It cannot be dispatched, and stays where it is.
-                lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
+                lanes.put_back(tenant_id, picture.tenants.seconds(candidate.type_id), keep=True)
                 continue
             reason = picture.unable(queue, candidate)
-            if not reason and picture.returning.sends_back(queue, choice[0], candidate):
+            if not reason and picture.returning.sends_back(queue, tenant_id, candidate):
                 reason = parked.SENT_BACK
-            if not reason:
+            if reason:
+                to_park += 1
+                unable[reason].append(candidate)
+                lanes.put_back(tenant_id, picture.tenants.seconds(candidate.type_id), keep=True)
+            else:
                 picked.append(choice)
-                continue
-            passed.add(candidate.task_id)
-            unable[reason].append(candidate)
-            lanes.put_back(choice[0], picture.tenants.seconds(candidate.type_id), keep=True)
         for reason, candidates in unable.items():
             if candidates:
                 candidates.sort(key=lambda each: each.ordinal)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from django.db import connection
 
 from rest.ties import again_on_ties
-from workers.dispatcher.lanes import Candidate
+from workers.dispatcher.lanes import Candidate, Position
 from workers.dispatcher.store import NAME, prepared
 
 TOGETHER = 2000
@@ -100,9 +100,6 @@ SELECT first.queue, first.tenant_id, count(*)::int, count(gone.task_id)::int,
 Lane = tuple[str, int]
 """A queue and a tenant's id."""
 
-Place = tuple[int, int]
-"""Rank and ordinal: where a task stands in its lane."""
-
 
 class Line(NamedTuple):
     """Tasks of one lane that are parked alike."""
@@ -137,7 +134,7 @@ class Returning:
         self._reasons: set[str] = set()
         # In the order of their turns.
         self._lanes: dict[Lane, list[Line]] = {}
-        self._upto: dict[Lane, Place] = {}
+        self._upto: dict[Lane, Position] = {}
 
     def look(self, *reasons: str) -> None:
         """Note that what held tasks for these reasons has changed; :meth:`step` does the rest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -24,20 +24,21 @@ from tasks.states import Queue
 from tenants.models import Limit, Tenant
 from tenants.windows import windows_of
 from workers.dispatcher.allowances import LaneLimits, TenantLimits
-from workers.dispatcher.lanes import Candidate
+from workers.dispatcher.lanes import Candidate, Position
 
 NAME = "dispatcher"
 LONGEST_WAIT = 8
 """The longest wait for a claim, in times of the dispatch timeout."""
 
 # A loose index scan: one probe per lane instead of one row per task, so its cost is the number of
-# lanes that have work and not the length of the backlog.
+# lanes that have work and not the length of the backlog. Backwards, so that it meets the end of each
+# lane: at the front stand the dead rows of those that have left.
 LANES_WITH_WORK = """
 WITH RECURSIVE lane AS (
-  (SELECT tenant_id FROM ready WHERE queue = %(queue)s ORDER BY tenant_id LIMIT 1)
+  (SELECT tenant_id FROM ready WHERE queue = %(queue)s ORDER BY tenant_id DESC LIMIT 1)
   UNION ALL
-  SELECT (SELECT r.tenant_id FROM ready r WHERE r.queue = %(queue)s AND r.tenant_id > lane.tenant_id
-           ORDER BY r.tenant_id LIMIT 1)
+  SELECT (SELECT r.tenant_id FROM ready r WHERE r.queue = %(queue)s AND r.tenant_id < lane.tenant_id
+           ORDER BY r.tenant_id DESC LIMIT 1)
     FROM lane WHERE lane.tenant_id IS NOT NULL
 )
 SELECT tenant_id FROM lane WHERE tenant_id IS NOT NULL
@@ -46,11 +47,12 @@ SELECT tenant_id FROM lane WHERE tenant_id IS NOT NULL
 HEADS = """
 SELECT wanted.tenant_id, head.task_id, head.rank, head.ordinal, head.type_id, head.type_version,
        head.ctid::text
-  FROM unnest(%(tenants)b::bigint[]) AS wanted(tenant_id)
+  FROM unnest(%(tenants)b::bigint[], %(ranks)b::int[], %(ordinals)b::bigint[])
+       AS wanted(tenant_id, rank, ordinal)
  CROSS JOIN LATERAL (
    SELECT task_id, rank, ordinal, type_id, type_version, ctid FROM ready r
     WHERE r.queue = %(queue)s AND r.tenant_id = wanted.tenant_id
-      AND r.task_id <> ALL(%(but)s::uuid[])
+      AND (r.rank, r.ordinal) > (wanted.rank, wanted.ordinal)
     ORDER BY r.rank, r.ordinal LIMIT %(depth)s
  ) AS head
  ORDER BY wanted.tenant_id, head.rank, head.ordinal
@@ -195,18 +197,21 @@ def forget_plans() -> None:
 
 
 def lanes_with_work(queue: str) -> list[int]:
-    """Return the tenants that have a ready task in ``queue``."""
-    return [tenant_id for (tenant_id,) in prepared(LANES_WITH_WORK, {"queue": queue})]
+    """Return the tenants that have a ready task in ``queue``, in the order of their ids."""
+    return [tenant_id for (tenant_id,) in reversed(prepared(LANES_WITH_WORK, {"queue": queue}))]
 
 
-def heads(
-    queue: str, tenants: Sequence[int], depth: int, but: Collection[uuid.UUID] = ()
-) -> dict[int, list[Candidate]]:
-    """Return the first ``depth`` tasks of each lane, in order, without those that ``but`` names."""
-    found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in tenants}
-    values = {"queue": queue, "tenants": list(tenants), "depth": depth, "but": list(but)}
-    rows = prepared(HEADS, values)
-    for row in rows:
+def heads(queue: str, lanes: Mapping[int, Position], depth: int) -> dict[int, list[Candidate]]:
+    """Return the next ``depth`` tasks of each tenant's lane, in order, behind the one that is named."""
+    found: dict[int, list[Candidate]] = {tenant_id: [] for tenant_id in lanes}
+    values = {
+        "queue": queue,
+        "tenants": list(lanes),
+        "ranks": [rank for rank, _ in lanes.values()],
+        "ordinals": [ordinal for _, ordinal in lanes.values()],
+        "depth": depth,
+    }
+    for row in prepared(HEADS, values):
         found[row[0]].append(Candidate._make(row[1:]))
     return found
 

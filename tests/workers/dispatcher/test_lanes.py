@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
-from workers.dispatcher.lanes import Candidate, Lanes
+from workers.dispatcher.lanes import FRONT, STALE_SECONDS, Candidate, Lanes
 
 TYPE = 1
 
@@ -140,7 +140,31 @@ def test_a_pick_that_did_not_happen_is_not_charged() -> None:
     assert picked(lanes, 1) == [1]
     lanes.put_back(1, tenants.seconds(TYPE))
     assert tenants.running_in(1, "normal") == 0
-    assert lanes.hungry(10) == [1]
+    assert lanes.hungry(10) == {1: FRONT}
+
+
+def test_a_lane_is_read_on_where_it_was_read_to_and_now_and_then_from_its_front() -> None:
+    lanes, tenants = a_queue()
+    tenants.tick(100.0)
+    lanes.wake(1)
+
+    def read(*rows: tuple[int, int]) -> None:
+        lanes.feed(1, [Candidate(uuid.uuid4(), *row, TYPE) for row in rows], complete=False)
+        assert picked(lanes, len(rows) + 1) == [1] * len(rows)
+
+    assert lanes.hungry(10) == {1: FRONT}
+    read((-5, 7), (0, 3))
+    assert lanes.hungry(10) == {1: (0, 3)}
+    read((0, 4))
+    tenants.tick(100.0 + STALE_SECONDS)
+    # What was picked, and is not dispatched yet, would be read once more.
+    assert lanes.hungry(10, {1}) == {1: (0, 4)}
+    assert lanes.hungry(10) == {1: FRONT}
+    read((0, 5))
+    assert lanes.hungry(10) == {1: (0, 5)}
+    # Something more urgent may have come.
+    lanes.wake(1)
+    assert lanes.hungry(10) == {1: FRONT}
 
 
 @settings(max_examples=60, deadline=None)

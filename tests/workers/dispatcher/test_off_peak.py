@@ -18,7 +18,7 @@ from tests.tenants.hours import ALWAYS, around, closed_for_days
 from tests.workers.dispatcher.rounds import dispatcher, go_round
 from workers.dispatcher import picture
 from workers.dispatcher.allowances import LaneLimits, TenantLimits, Tenants
-from workers.dispatcher.lanes import Candidate, Lanes
+from workers.dispatcher.lanes import FRONT, Candidate, Lanes
 from workers.dispatcher.loop import Dispatcher
 from workers.dispatcher.off_peak import ASK_AGAIN_SECONDS, Calendar
 
@@ -176,12 +176,12 @@ def test_a_held_lane_is_in_no_heap_until_its_time_comes() -> None:
     tenants.calendar.use(tenants.windows(), NOON, 0.0)
     lanes = Lanes("batch", tenants)
     lanes.wake(1)
-    assert (lanes.pick(), lanes.hungry(9)) == (None, [])
+    assert (lanes.pick(), lanes.hungry(9)) == (None, {})
     assert not any(lanes._heaps)
     assert tenants.calendar.turn(NOON + timedelta(minutes=59), 1.0) == set()
     assert tenants.calendar.turn(NOON + timedelta(hours=1), 2.0) == {windows}
     lanes.reconsider(tenants.with_windows({windows}))
-    assert lanes.hungry(9) == [1]
+    assert lanes.hungry(9) == {1: FRONT}
     lanes.feed(1, [Candidate(NOON, 0, 1, 1)], complete=True)  # type: ignore[arg-type]
     assert lanes.pick() is not None
 

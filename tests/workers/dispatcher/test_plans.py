@@ -18,6 +18,7 @@ from tests.workers.dispatcher.test_rounds import (
     woken,
 )
 from workers.dispatcher import store
+from workers.dispatcher.lanes import FRONT
 from workers.dispatcher.loop import Dispatcher
 
 __all__ = ["dispatcher", "heard"]
@@ -36,7 +37,7 @@ def test_a_backlog_that_came_after_a_quiet_night_is_not_read_again_for_each_lane
         cursor.execute("ANALYZE ready")
         for _ in range(6):  # from the sixth time on, PostgreSQL keeps the plan
             store.lanes_with_work("normal")
-            store.heads("normal", [1], 5)
+            store.heads("normal", {1: FRONT}, 5)
         cursor.execute(
             "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id,"
             " preemptible)"
@@ -71,7 +72,7 @@ def test_what_has_no_place_in_line_is_not_dispatched(
     tenant: Tenant, dispatcher: Dispatcher, place: str
 ) -> None:
     submitted(tenant)
-    (candidate,) = store.heads("normal", [tenant.pk], 1)[tenant.pk]
+    (candidate,) = store.heads("normal", {tenant.pk: FRONT}, 1)[tenant.pk]
     leader = dispatcher._leadership.epoch
     assert leader is not None
     revision = store.limits_revision()

@@ -19,7 +19,9 @@ from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, submitted
 from workers.dispatcher import loop, store
 from workers.dispatcher.allowances import DEFAULT_SECONDS
+from workers.dispatcher.lanes import FRONT, MAX_DEPTH, Candidate
 from workers.dispatcher.loop import Dispatcher
+from workers.dispatcher.pace import Pace
 from workers.dispatcher.store import Doorbell
 
 SLOTS = 2
@@ -190,7 +192,7 @@ def test_tokens_of_one_batch_differ_and_say_nothing_of_the_task(
     columns = ("task_id", "queue", "tenant_id", "rank", "ordinal", "epoch", "type_id")
     Ready.objects.create(**{column: getattr(row, column) for column in columns})
     leader = Leader.objects.get(name="dispatcher").epoch
-    candidates = store.heads("normal", [tenant.pk], 1)[tenant.pk]
+    candidates = store.heads("normal", {tenant.pk: FRONT}, 1)[tenant.pk]
     (again,) = store.dispatch(leader, store.limits_revision(), candidates)
     assert (again.task_id, again.token != first.token) == (first.task_id, True)
 
@@ -205,3 +207,25 @@ def test_only_the_dispatch_itself_does_not_wait_for_the_disk(
         assert len(heard.bells) == 1
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("on",)
+
+
+def test_a_lane_that_has_more_tasks_than_are_read_ahead_fills_all_slots_in_one_batch(
+    tenant: Tenant, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = submitted(tenant)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO ready (task_id, queue, tenant_id, rank, ordinal, epoch, type_id, preemptible)"
+            " SELECT gen_random_uuid(), queue, tenant_id, rank, ordinal + n, epoch, type_id, preemptible"
+            " FROM ready, generate_series(1, %s) n",
+            [2 * MAX_DEPTH],
+        )
+    Worker.objects.filter(queue="normal").update(slots=2 * MAX_DEPTH)
+    batches: list[list[Candidate]] = []
+    dispatch = store.dispatch
+    monkeypatch.setattr(store, "dispatch", lambda *args: batches.append(args[2]) or dispatch(*args))
+    dispatcher._pace = Pace(loop.CHORES)
+    dispatcher._round({"*"})
+    (batch,) = batches
+    assert [each.ordinal for each in batch] == [first.ordinal + n for n in range(2 * MAX_DEPTH)]
+    assert Inflight.objects.count() == 2 * MAX_DEPTH

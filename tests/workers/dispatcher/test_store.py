@@ -16,7 +16,7 @@ from tenants.models import Limit, Tenant
 from tests.tasks.api.work import WORKER, running, submitted
 from tests.workers.dispatcher.returning import unpark
 from workers.dispatcher import parked, store
-from workers.dispatcher.lanes import Candidate
+from workers.dispatcher.lanes import FRONT, Candidate
 from workers.dispatcher.leader import Leadership
 
 WHO = {"worker": WORKER, "machine": "m1", "isolation": "process", "pid": 1}
@@ -33,7 +33,7 @@ def leader(tenant: Tenant) -> int:
 
 def candidates(*tasks: Task) -> list[Candidate]:
     """Return the tasks as they stand in line, which all of them must."""
-    lanes = store.heads("normal", list({task.tenant_id for task in tasks}), 100).values()
+    lanes = store.heads("normal", {task.tenant_id: FRONT for task in tasks}, 100).values()
     in_line = {candidate.task_id: candidate for lane in lanes for candidate in lane}
     return [in_line[task.pk] for task in tasks]
 
@@ -99,8 +99,17 @@ def test_lanes_with_work_are_found_without_reading_their_tasks(tenant: Tenant) -
 
 def test_the_head_of_a_lane_is_its_most_urgent_oldest_task(tenant: Tenant) -> None:
     tasks = [submitted(tenant, priority=priority) for priority in (0, 1, 1, 0)]
-    order = [each.task_id for each in store.heads("normal", [tenant.pk], 3)[tenant.pk]]
-    assert order == [tasks[1].pk, tasks[2].pk, tasks[0].pk]
+    first = store.heads("normal", {tenant.pk: FRONT}, 3)[tenant.pk]
+    assert [each.task_id for each in first] == [tasks[1].pk, tasks[2].pk, tasks[0].pk]
+
+
+def test_a_lane_is_read_on_behind_any_of_its_tasks(tenant: Tenant) -> None:
+    tasks = [submitted(tenant, priority=priority) for priority in (0, 1, -1, 0)]
+    whole = store.heads("normal", {tenant.pk: FRONT}, 9)[tenant.pk]
+    assert [each.task_id for each in whole] == [tasks[n].pk for n in (1, 0, 3, 2)]
+    for number, each in enumerate(whole):
+        behind = {tenant.pk: (each.rank, each.ordinal)}
+        assert store.heads("normal", behind, 2)[tenant.pk] == whole[number + 1 : number + 3]
 
 
 def test_an_unclaimed_message_is_void_once_it_was_published_again(tenant: Tenant, leader: int) -> None:

@@ -20,6 +20,7 @@ from tenants.models import Tenant
 from tests.tasks.api.work import dispatched, submitted
 from tests.workers.dispatcher.leading import dispatcher, go_round, tenant
 from workers.dispatcher import parked, store
+from workers.dispatcher.lanes import FRONT
 from workers.dispatcher.loop import Dispatcher
 
 __all__ = ["dispatcher", "tenant"]
@@ -121,7 +122,7 @@ def test_a_batch_picked_by_priority_locks_by_age_as_a_bulk_cancel_does(
     monkeypatch.setattr(ties, "RETRIES", 0)
     older, urgent = submitted(tenant), submitted(tenant, priority=5)
     leader = Leader.objects.get(name="dispatcher").epoch
-    (lane,) = store.heads("normal", [tenant.pk], 2).values()
+    (lane,) = store.heads("normal", {tenant.pk: FRONT}, 2).values()
     assert [each.task_id for each in lane] == [urgent.pk, older.pk]
     with crossed("ready", first=urgent, last=older):
         bells = store.dispatch(leader, store.limits_revision(), lane)
