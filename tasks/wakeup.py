@@ -22,17 +22,23 @@ from rest.statements import Statement, ask
 CHANNEL = "switchyard_wake"
 DEBOUNCE_SECONDS = 0.005
 SILENCE_SECONDS = 4.0
+ENDED, KEY_FREED = "ended", "key"
+"""Names of no lane: a run has ended and put nothing in line; the key of its task is free as well."""
+
 MAX_LANES = 200
 """Lanes named in one notification; more are told as ``*``: look everywhere."""
 
-NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', %(lane)s)")
+NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', %(what)s)")
 
 log = structlog.get_logger(__name__)
 
 
-def wake_up(queue: str, tenant_id: int) -> bytes:
-    """Return what tells the dispatcher, for who asks it behind a COMMIT (:mod:`rest.statements`)."""
-    return NOTIFY.of({"lane": _lane(queue, tenant_id)})
+def wake_up(what: str) -> bytes:
+    """Return what tells the dispatcher, for who asks it behind a COMMIT (:mod:`rest.statements`).
+
+    ``what``: a lane that has grown, or :data:`ENDED`, or :data:`KEY_FREED`.
+    """
+    return NOTIFY.of({"what": what})
 
 
 def _lane(queue: str, tenant_id: int) -> str:
@@ -53,7 +59,7 @@ def _ringer() -> Callable[[str, int], None]:
 
 
 def _ring_now(queue: str, tenant_id: int) -> None:
-    ask(wake_up(queue, tenant_id))
+    ask(wake_up(_lane(queue, tenant_id)))
 
 
 class _Debouncer:

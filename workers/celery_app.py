@@ -2,7 +2,7 @@
 
 `python -m workers worker -Q normal -c 4` serves a pool. With `SWITCHYARD_ROLE=system`, `celery -A
 workers worker -Q system -c 2` serves the platform's tasks with children that are kept. The
-dispatcher publishes with ``app.send_task("workers.supervise", [task_id, epoch, token], queue=…)``.
+dispatcher publishes ``workers.supervise`` with a task id, an epoch and a token (`dispatcher.publisher`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tasks.services.graph import release_children
 from tasks.services.ready import join_line, one_change
 from tasks.services.refuse import late_write_refused
 from tasks.states import TERMINAL, RunStatus, Status
-from tasks.wakeup import wake_on_commit, wake_up
+from tasks.wakeup import ENDED, KEY_FREED, wake_on_commit, wake_up
 
 # Three statements in two questions, because every run pays for them: the ORM's eight cost 9 ms of its
 # supervisor's time. What is asked after the lock must see what others committed before it was granted:
@@ -28,6 +28,7 @@ LOCK = Statement("""
 SELECT row_to_json(answer) FROM (
 SELECT t.status, t.attempt, t.last_seq, t.queue, t.tenant_id,
        t.cancel_requested_at IS NOT NULL AS cancel_requested, t.cancel_why, t.idempotent,
+       t.key IS NOT NULL AS has_key,
        t.max_retries, t.retry,
        t.failures, t.losses, t.crashes, coalesce(ty.on_loss, 'retry') AS on_loss,
        coalesce(ty.on_shutdown, 'requeue') AS on_shutdown
@@ -138,7 +139,7 @@ def finish_alone(task_id: uuid.UUID, epoch: int, outcome: Outcome) -> Status | N
         if follows:
             return None
         end = END.of(_values(task_id, epoch, outcome, decision))
-        seq, *_ = ask(end, COMMIT, wake_up(row["queue"], row["tenant_id"]))
+        seq, *_ = ask(end, COMMIT, wake_up(KEY_FREED if row["has_key"] else ENDED))
     if seq is None:
         raise Fenced
     announce(task_id, row["tenant_id"], seq)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,7 +30,7 @@ from tasks import fault_points
 from tasks.aside import Aside
 from tasks.services.recount import Recounter
 from tasks.states import Queue
-from tasks.wakeup import CHANNEL
+from tasks.wakeup import CHANNEL, ENDED
 from workers.dispatcher import keys, lending, parked, store
 from workers.dispatcher.lanes import Candidate, Lanes
 from workers.dispatcher.leader import RENEW_SECONDS, Leadership
@@ -170,12 +170,12 @@ class Dispatcher:
         self._knows = True
 
     def _wait(self) -> set[str]:
-        """Wait for a wake-up or the next chore; return what was named, as ``queue:tenant``."""
+        """Wait for a wake-up or the next chore; return what was named (:mod:`tasks.wakeup`)."""
         until = min(self._picture.patience(), self._pressure.patience, self._pace.patience())
         woken = self._listen(0.0 if self._again else until)
         self._again = False
-        rest = max(0.0, self._rests_until - time.monotonic())
-        return woken | self._listen(rest, gather=True)
+        rest = self._rests_until - time.monotonic()
+        return woken | self._listen(rest, gather=True) if rest > 0 else woken
 
     def _listen(self, seconds: float, *, gather: bool = False) -> set[str]:
         """Return what a wake-up named, or all that come within the time."""
@@ -200,31 +200,26 @@ class Dispatcher:
         self._look(woken)
         self._publisher.flush()
         self._dispatch()
-        if self._pace.is_due("lanes"):
-            with self._alone("lanes"):
-                self._picture.write_lanes(pressed=self._pressure.told)
-        if self._pace.is_due("lengths"):
-            with self._alone("lengths"):
-                self._picture.lengths.write()
-        if self._pace.is_due("tidy"):
-            with self._alone("tidy"):
-                self._picture.tidy()
+        self._if_due("lanes", lambda: self._picture.write_lanes(pressed=self._pressure.told))
+        self._if_due("lengths", self._picture.lengths.write)
+        self._if_due("tidy", self._picture.tidy)
 
     def _do_what_time_brings(self) -> None:
         leader = self._leadership.epoch
         if leader is None:
             return
-        if self._pace.is_due("time"):
-            with self._alone("time"):
-                self._reaper.release_due()
+        self._if_due("time", self._reaper.release_due)
         if self._pace.is_due("reap"):
             with self._alone("reap"):
                 if time.monotonic() >= self._reap_from:
                     self._reaper.reap_runs()
                 self._reaper.ring_again(leader, self._publisher)
-        if self._pace.is_due("recount"):
-            with self._alone("recount"):
-                self._recounter.run()
+        self._if_due("recount", self._recounter.run)
+
+    def _if_due(self, chore: str, act: Callable[[], object]) -> None:
+        if self._pace.is_due(chore):
+            with self._alone(chore):
+                act()
 
     @contextmanager
     def _alone(self, chore: str) -> Iterator[None]:
@@ -246,7 +241,7 @@ class Dispatcher:
         pace, picture = self._pace, self._picture
         picture.tick()
         if woken:
-            pace.ask("count", "keys")
+            pace.ask("count", *(("keys",) if woken - {ENDED} else ()))
         if woken & EVERYWHERE:
             self._everything_changed = True
             pace.ask("limits", "workers", "scan")
@@ -272,9 +267,7 @@ class Dispatcher:
                 picture.count()
             if picture.untidy:
                 pace.ask("tidy")
-        if pace.is_due("keys"):
-            with self._alone("keys"):
-                picture.wake(keys.let_in(leader))
+        self._if_due("keys", lambda: picture.wake(keys.let_in(leader)))
         if pace.is_due("scan"):
             with pace.doing("scan"):
                 store.forget_plans()

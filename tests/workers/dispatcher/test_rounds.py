@@ -21,7 +21,7 @@ from workers.dispatcher import loop, store
 from workers.dispatcher.allowances import DEFAULT_SECONDS
 from workers.dispatcher.lanes import FRONT, MAX_DEPTH, Candidate
 from workers.dispatcher.loop import Dispatcher
-from workers.dispatcher.pace import Pace
+from workers.dispatcher.pace import Chore, Pace
 from workers.dispatcher.store import Doorbell
 
 SLOTS = 2
@@ -229,3 +229,29 @@ def test_a_lane_that_has_more_tasks_than_are_read_ahead_fills_all_slots_in_one_b
     (batch,) = batches
     assert [each.ordinal for each in batch] == [first.ordinal + n for n in range(2 * MAX_DEPTH)]
     assert Inflight.objects.count() == 2 * MAX_DEPTH
+
+
+@pytest.mark.parametrize("key", ["", "deploy"])
+def test_an_end_has_no_lane_read_again_and_lets_in_who_waits_for_its_key(
+    transactional_db: None,
+    tenant: Tenant,
+    dispatcher: Dispatcher,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    options = {"key": key, "key_policy": "queue"} if key else {}
+    Worker.objects.filter(queue="normal").update(slots=1)
+    tasks = [submitted(tenant, **options) for _ in range(2)]
+    dispatcher._pace = Pace(loop.CHORES)
+    dispatcher._round({"*"})
+    dispatcher._listen(0.0, gather=True)
+    dispatcher._pace = Pace({name: Chore(3600.0) for name in loop.CHORES})
+    dispatcher._round(set())
+    read, let_in, heads = [], loop.keys.let_in, store.heads
+    monkeypatch.setattr(store, "heads", lambda *args: read.append("lane") or heads(*args))
+    monkeypatch.setattr(loop.keys, "let_in", lambda *args: read.append("keys") or let_in(*args))
+    run_and_end(heard.bells[0])
+    dispatcher._round(dispatcher._listen(5.0))
+    assert [bell.task_id for bell in heard.bells] == [task.pk for task in tasks]
+    assert read == (["keys", "lane"] if key else [])
