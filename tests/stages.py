@@ -47,17 +47,18 @@ def stages() -> dict[str, list[str]]:
         ],
         "servers": [*_parallel(), *servers],
         # In this order, long files first: nobody waits at the end for the one that came last.
-        "platforms": [*_parallel(), "--no-loadscope-reorder", *platforms],
+        "platforms": [*_parallel(beyond=2), "--no-loadscope-reorder", *platforms],
         "alone": [*SLOWEST, *alone],
     }
 
 
-def _parallel() -> list[str]:
-    """Return the arguments for one worker more than there are processors: tests also wait.
+def _parallel(beyond: int = 1) -> list[str]:
+    """Return the arguments for a few workers ``beyond`` the processors: tests also wait, most of all for
+    platforms that start, stop or recover.
 
     None of them has the browser's plugin: its tests run in the last stage.
     """
-    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
+    workers = min(MOST_WORKERS, (os.cpu_count() or 1) + beyond)
     return [f"--numprocesses={workers}", "--dist=loadfile", "-p", "no:playwright", *SLOWEST]
 
 

@@ -43,7 +43,7 @@ from workers.dispatcher.reaper import Reaper
 from workers.heap import settle_heap
 
 POLL_SECONDS = 0.5
-"""How long a lost wake-up can delay a task."""
+"""How long a lost wake-up can delay a task; longer where a look at all lanes takes long (`CHORES`)."""
 
 AFTER_OUTAGE_SECONDS = 5.0
 """How long after the database is back runs with an ended lease are left alone: supervisors whose
