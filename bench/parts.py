@@ -43,7 +43,7 @@ PARTS = (
         "dispatcher",
         "Decisions of the dispatcher",
         140,
-        full=("--full", "--turns", "3"),
+        full=("--full",),
         quick=("--ready", "60000", "--turns", "1", "--held", "3"),
         read=decision_targets,
     ),
