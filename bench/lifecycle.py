@@ -131,8 +131,8 @@ def in_turns(platform: Platform, place: Place, rounds: int, count: int, others: 
             for kind in others:
                 if turn >= SELDOM.get(kind, rounds):
                     continue
-                # A child of stock Celery takes so long that fewer show it as well; but now and then a slot
-                # of it stands empty for five seconds, and a handful would show that or not.
+                # A child of stock Celery takes so long that fewer show it as well; but now and then one
+                # of its slots is empty for five seconds, and a handful would show that or not.
                 jobs = max(10, count * 3 // 5) if kind == STOCK else count
                 before = look(platform.pid, database)
                 seen = measuring.measure(
