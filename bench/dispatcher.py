@@ -185,6 +185,8 @@ class Backlog:
         self._cursor.execute("VACUUM ready")
 
     def _round(self, woken: set[str], measured: Measured) -> set[str]:
+        from tasks.wakeup import ENDED
+
         began = clocks()
         self._dispatcher._round(woken)
         wall, ours, servers = (now - then for now, then in zip(clocks(), began, strict=True))
@@ -195,8 +197,8 @@ class Backlog:
         measured.servers += servers
         measured.rounds.append(wall * 1000)
         self._left -= self._cursor.rowcount
-        # Ends wake their lanes; here one name stands for all. Who has few gets new ones in bursts.
-        return {"ended"} | (self.fill(self._count - self._left) if self._left < FEW / 10 else set())
+        # As ends tell of themselves. Who has few gets new ones in bursts.
+        return {ENDED} | (self.fill(self._count - self._left) if self._left < FEW / 10 else set())
 
     def _path(self) -> None:
         from django.db import connection

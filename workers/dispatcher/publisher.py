@@ -4,8 +4,8 @@ Publishing may fail without harm, so it never waits longer than the transport's 
 failure the broker is left alone for a moment: a frozen broker must not hold up dispatching.
 
 Each message is Celery's own (protocol 2), but what ``app.send_task`` finds out anew for each (options,
-routes, a producer, a queue to declare) is found once for each connection here. That was half of all that
-the dispatcher does for a small run.
+routes, a producer, a queue to declare) is found once for each connection here. That was nearly half of
+all that the dispatcher does for a small run.
 """
 
 from __future__ import annotations
